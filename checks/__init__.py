@@ -1,0 +1,1 @@
+"""One problem, one file, one name. Nobody imports a check by module name: see the registry."""

@@ -1,0 +1,98 @@
+"""How a check is declared: a function whose name is its id, whose parameters are its needs and whose
+docstring is its page.
+
+    @check
+    def nvcc_missing(toolkits: Toolkits, packages: Packages) -> Iterator[Finding]:
+        '''No nvcc where a just-in-time build will look for it.
+
+        ## What it means ...
+        '''
+
+It yields findings, or raises `Skip` where it does not apply and `CannotTell` where what was seen is not
+enough for a verdict.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from msgspec import Struct, structs
+
+from cudadoctor.facts import SECTIONS, Facts, Unknown
+from cudadoctor.findings import Finding
+from cudadoctor.outcomes import Crashed, Failed, Inconclusive, Outcome, Passed, Skipped
+
+HEADINGS = ("## What it means", "## How to tell", "## What helps")
+
+
+class Skip(Exception):
+    """The check does not apply to this target."""
+
+
+class CannotTell(Exception):
+    """The check applies, but what was seen does not allow a verdict."""
+
+
+class Check(Struct, frozen=True):
+    """One check: its id, the sections of Facts it needs, its page and its judgement."""
+
+    name: str
+    needs: tuple[str, ...]
+    judge: Callable[..., Iterable[Finding]]
+
+    @property
+    def doc(self) -> str:
+        """Return the whole page."""
+        import inspect
+
+        return inspect.cleandoc(self.judge.__doc__ or "")
+
+    @property
+    def title(self) -> str:
+        """Return the first sentence of the page."""
+        return " ".join(self.doc.partition("\n\n")[0].split())
+
+    def run(self, facts: Facts) -> Outcome:
+        """Judge `facts`; never raises."""
+        started = time.perf_counter()
+        outcome = self._judge(facts)
+        return structs.replace(outcome, duration_ms=round((time.perf_counter() - started) * 1000, 3))
+
+    def _judge(self, facts: Facts) -> Outcome:
+        arguments = {name: getattr(facts, name) for name in self.needs}
+        for name, section in arguments.items():
+            if isinstance(section, Unknown):
+                kind = Skipped if section.expected else Inconclusive
+                return kind(self.name, f"{name}: {section.reason}")
+        try:
+            findings = tuple(self.judge(**arguments))
+            if not all(isinstance(finding, Finding) for finding in findings):
+                return Crashed(self.name, "yielded something that is no Finding")
+        except Skip as reason:
+            return Skipped(self.name, str(reason))
+        except CannotTell as reason:
+            return Inconclusive(self.name, str(reason))
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            return Crashed(self.name, _where(error))
+        return Failed(self.name, findings=findings) if findings else Passed(self.name)
+
+
+def check(function: Callable[..., Iterable[Finding]]) -> Check:
+    """Make a check of a function; raise TypeError where its parameters are no sections of Facts."""
+    needs = function.__code__.co_varnames[: function.__code__.co_argcount]
+    if unknown := [name for name in needs if name not in SECTIONS]:
+        raise TypeError(f"{function.__name__}: no section of facts is called {', '.join(unknown)}")
+    return Check(function.__name__.replace("_", "-"), needs, function)
+
+
+def _where(error: BaseException) -> str:
+    """Return the error in one line, with the place it came from."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"

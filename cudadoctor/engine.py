@@ -1,0 +1,127 @@
+"""Collects the facts that the chosen checks need, then lets the checks judge them. Never raises."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+from collections.abc import Iterable, Mapping
+
+from cudadoctor.bounded import Overdue, bounded
+from cudadoctor.declare import Check
+from cudadoctor.facts import Facts, Unknown
+from cudadoctor.host import Host
+from cudadoctor.outcomes import Crashed, Outcome
+from cudadoctor.probes.target import NoTarget, Request
+
+#: Each section and the sections that its probe builds on, in an order in which all can be had.
+PROBES: dict[str, tuple[str, ...]] = {
+    "machine": (),
+    "target": (),
+    "environ": ("target",),
+    "packages": ("target",),
+    "conda": ("target",),
+    "tools": ("target", "environ", "packages"),
+    "compilers": ("environ", "packages"),
+    "toolkits": ("target", "environ", "packages", "conda", "machine"),
+    "libraries": ("environ", "packages", "toolkits", "compilers", "machine"),
+    "deep": ("target", "environ", "packages", "toolkits", "compilers", "libraries", "machine"),
+}
+TIMEOUT_S = 20.0
+DEEP_TIMEOUT_S = 600.0
+CHECK_TIMEOUT_S = 10.0
+
+
+class _Cell:
+    """The place where one probe leaves its section for those that wait for it."""
+
+    def __init__(self) -> None:
+        self.ready = threading.Event()
+        self.section: object = None
+
+    def put(self, section: object) -> None:
+        if not self.ready.is_set():
+            self.section = section
+            self.ready.set()
+
+
+def needed(checks: Iterable[Check], deep: bool = False) -> set[str]:
+    """Return the sections that these checks need, with those that their probes build on."""
+    wanted = {name for check in checks for name in check.needs} | {"target"}
+    if not deep:
+        wanted.discard("deep")
+    for section in reversed(PROBES):
+        if section in wanted:
+            wanted |= set(PROBES[section])
+    return wanted
+
+
+def collect(host: Host, wanted: Iterable[str], request: Request) -> Facts:
+    """Probe the wanted sections side by side; raise NoTarget for what the user named wrongly.
+
+    A probe that fails, or does not end in time, leaves an Unknown with the reason.
+    """
+    names = [name for name in PROBES if name in set(wanted)]
+    cells = {name: _Cell() for name in names}
+    if "target" in cells:
+        cells["target"].put(_target(host, request))
+    for name in names:
+        if name != "target":
+            threading.Thread(target=_probe, args=(name, host, cells), daemon=True).start()
+    deadline = time.monotonic() + (DEEP_TIMEOUT_S if request.deep else TIMEOUT_S)
+    for cell in cells.values():
+        if not cell.ready.wait(max(0.0, deadline - time.monotonic())):
+            cell.put(Unknown("did not end in time (a file system that does not answer?)"))
+    sections = {name: cell.section for name, cell in cells.items()}
+    if "deep" not in sections:
+        sections["deep"] = Unknown("runs only with --deep", expected=True)
+    return Facts(**sections)  # type: ignore[arg-type]
+
+
+def _target(host: Host, request: Request) -> object:
+    """Find the target first and alone: without one there is nothing to diagnose."""
+    from cudadoctor.probes import target
+
+    try:
+        return bounded(lambda: target.probe(host, request), TIMEOUT_S)
+    except NoTarget:
+        raise
+    except Overdue:
+        return Unknown("did not end in time (a file system that does not answer?)")
+    except Exception as error:
+        return Unknown(_reason(error))
+
+
+def _probe(name: str, host: Host, cells: Mapping[str, _Cell]) -> None:
+    try:
+        arguments = []
+        for dependency in PROBES[name]:
+            cells[dependency].ready.wait()
+            section = cells[dependency].section
+            if isinstance(section, Unknown):
+                cells[name].put(Unknown(f"{dependency}: {section.reason}"))
+                return
+            arguments.append(section)
+        module = importlib.import_module(f"cudadoctor.probes.{name}")
+        cells[name].put(module.probe(host, *arguments))
+    except Exception as error:
+        cells[name].put(Unknown(_reason(error)))
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return f"{type(error).__name__}: {error}"
+
+
+def examine(facts: Facts, checks: Iterable[Check], trusted: Iterable[str] = ()) -> list[Outcome]:
+    """Let each check judge; a plug-in's check gets a time limit, ours are known to end."""
+    own = set(trusted)
+    return [check.run(facts) if check.name in own else _bounded(check, facts) for check in checks]
+
+
+def _bounded(check: Check, facts: Facts) -> Outcome:
+    try:
+        return bounded(lambda: check.run(facts), CHECK_TIMEOUT_S)
+    except Overdue:
+        return Crashed(check.name, f"did not end within {CHECK_TIMEOUT_S:g} s", CHECK_TIMEOUT_S * 1000)

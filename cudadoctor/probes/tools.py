@@ -1,0 +1,26 @@
+"""Build programs and headers beside the compiler: ninja, cmake, ccache, Python.h."""
+
+from __future__ import annotations
+
+from cudadoctor.facts import BuildTool, BuildTools, Environ, Packages, Target
+from cudadoctor.host import Host, which
+
+_TOOLS = ("ninja", "cmake", "ccache")
+
+
+def probe(host: Host, target: Target, environ: Environ, packages: Packages) -> BuildTools:
+    """Return where each program is on the judged PATH, and the Python.h that Triton will include."""
+    tools = {name: _tool(host, name, target, environ, packages) for name in _TOOLS}
+    looked = (f"{target.include}/Python.h",)
+    header = next((path for path in looked if host.kind(path) == "file"), "")
+    return BuildTools(tools, header, looked)
+
+
+def _tool(host: Host, name: str, target: Target, environ: Environ, packages: Packages) -> BuildTool:
+    found = packages.find(name)
+    version = found.version if found else ""
+    if path := which(host, name, environ.path):
+        inside = path.startswith(f"{target.prefix}/")
+        return BuildTool(path, version if inside else "")
+    inside_path = f"{target.prefix}/bin/{name}"
+    return BuildTool("", version, inside_path if host.executable(inside_path) else "")

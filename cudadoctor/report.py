@@ -1,0 +1,95 @@
+"""The report: facts and outcomes in the shape of the published JSON Schema, and what it means as an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import Struct
+
+from cudadoctor.facts import Facts, Target, Unknown
+from cudadoctor.findings import Finding, Severity
+from cudadoctor.outcomes import Crashed, Outcome
+
+SCHEMA_VERSION = 1
+
+
+class Tool(Struct, frozen=True):
+    """The program that made a report."""
+
+    name: str
+    version: str
+
+
+class Report(Struct, frozen=True):
+    """Everything one run saw and judged. Fields may be added; a rename takes a new `schema_version`."""
+
+    tool: Tool
+    created: str  #: ISO 8601, UTC
+    target: Target | Unknown
+    facts: Facts
+    outcomes: tuple[Outcome, ...] = ()
+    elapsed_ms: float = 0.0
+    replayed: bool = False  #: judged from a file, without access to the machine
+    schema_version: int = SCHEMA_VERSION
+
+    def findings(self) -> Iterable[tuple[str, Finding]]:
+        """Yield the name of the check with each finding that counts, the worst first."""
+        found = [(o.check, f) for o in self.outcomes for f in o.findings if not f.suppressed]
+        return sorted(found, key=lambda pair: -pair[1].severity.rank)
+
+    def exit_code(self, fail_on: Severity | None = Severity.ERROR) -> int:
+        """Return 1 for a finding at or above `fail_on`, else 3 where a check crashed, else 0."""
+        if fail_on and any(finding.severity.rank >= fail_on.rank for _, finding in self.findings()):
+            return 1
+        return 3 if any(isinstance(outcome, Crashed) for outcome in self.outcomes) else 0
+
+
+class UnreadableReport(Exception):
+    """A file that is no report and no facts of ours: one line, exit code 2."""
+
+
+def encode(report: Report | Facts) -> bytes:
+    """Return the JSON of a report or of facts alone.
+
+    A file name that is no UTF-8 holds lone surrogates, which JSON cannot: they become `\\xNN`, the same way
+    everywhere, so that two names that were equal stay equal.
+    """
+    try:
+        return msgspec.json.encode(report)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_printable(msgspec.to_builtins(report)))
+
+
+def _printable(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_printable(item) for item in value]
+    return value
+
+
+def decode(data: bytes) -> Facts:
+    """Return the facts of a report or of a facts file; raise UnreadableReport with the reason."""
+    try:
+        shape = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableReport(f"no JSON of ours: {error}") from None
+    version = shape.get("schema_version")
+    if version is not None and bytes(version) != str(SCHEMA_VERSION).encode():
+        raise UnreadableReport(f"schema version {bytes(version).decode()[:20]}: this program reads {SCHEMA_VERSION}")
+    facts = bytes(shape["facts"]) if "facts" in shape else data
+    if "facts" not in shape and "target" not in shape:
+        raise UnreadableReport("neither a report nor facts (it has no `facts` and no `target`)")
+    try:
+        return msgspec.json.decode(facts, type=Facts)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableReport(f"not the facts this program knows: {error}") from None
+
+
+def schema() -> dict[str, object]:
+    """Return the JSON Schema of a report."""
+    schema = msgspec.json.schema(Report)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "cudadoctor report", **schema}

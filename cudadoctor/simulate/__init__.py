@@ -1,0 +1,1 @@
+"""Small faithful models of the machines that fail. Pure: facts in, verdict out."""

@@ -1,0 +1,68 @@
+"""Which toolkit the consumers should use, and what the one they do use lacks."""
+
+from __future__ import annotations
+
+from cudadoctor.facts import HeaderDirectory, Packages, Selection, Toolkit, Toolkits
+
+
+def consumers(packages: Packages, toolkits: Toolkits) -> tuple[str, ...]:
+    """Return who builds CUDA code with a CUDA_HOME here: flashinfer at run time, torch on demand.
+
+    FlashInfer counts where an nvcc is within its reach; without one vLLM takes another backend and nothing
+    is compiled. torch's builder counts only where a user has begun to prepare for it.
+    """
+    found = []
+    if packages.torch is not None and not packages.torch.cuda:
+        return ()
+    prepared = any(s.consumer == "torch" and (s.has_nvcc or s.rule in ("CUDA_HOME", "CUDA_PATH")) for s in toolkits.selections)
+    if packages.flashinfer is not None and prepared:
+        found.append("flashinfer")
+    if packages.torch is not None and prepared:
+        found.append("torch")
+    return tuple(found)
+
+
+def headers_at(root: str, toolkits: Toolkits) -> HeaderDirectory | None:
+    """Return what `root/include` holds, by its spelling or through the toolkit it belongs to."""
+    found = toolkits.headers.get(f"{root}/include")
+    if found is None and (toolkit := toolkits.at(root)) is not None:
+        found = toolkits.headers.get(f"{toolkit.root}/include")
+    return found
+
+
+def lacks(selection: Selection, toolkits: Toolkits) -> str:
+    """Return why the selected root is no toolkit, or "" where it is one.
+
+    A conda prefix is one although its headers are under targets/: that is for other checks to judge.
+    """
+    if selection.root.startswith(":"):
+        return "it starts with a colon, and is used as it stands"
+    if not selection.exists:
+        return "no such folder"
+    if toolkits.at(selection.root) is not None:
+        return ""
+    headers = headers_at(selection.root, toolkits)
+    if headers is not None and "cuda_runtime.h" in headers.headers:
+        return ""
+    return "no cuda_runtime.h, no libcudart there" if selection.has_nvcc else "no nvcc, no cuda_runtime.h there"
+
+
+def complete(toolkit: Toolkit, toolkits: Toolkits) -> bool:
+    """Return whether a toolkit has nvcc and, where a build would look, the runtime's header."""
+    return bool(toolkit.nvcc) and any(
+        "cuda_runtime.h" in toolkits.headers[folder].headers for folder in toolkit.include if folder in toolkits.headers
+    )
+
+
+def toolkit_to_use(toolkits: Toolkits, packages: Packages) -> Toolkit | None:
+    """Return the toolkit that CUDA_HOME should name: one with nvcc and headers, of torch's CUDA major.
+
+    The one behind the nvcc on PATH comes first, then the environment's own, then those in the usual places;
+    another major than torch's only where there is no other.
+    """
+    usable = [toolkit for toolkit in toolkits.toolkits if complete(toolkit, toolkits)]
+    major = packages.torch.cuda.partition(".")[0] if packages.torch else ""
+    same = [toolkit for toolkit in usable if toolkit.version.partition(".")[0] == major] or usable
+    order = ("nvcc on PATH", "the environment", "pip", "CUDA_HOME", "CUDA_PATH", "a usual place")
+    ranked = sorted(same, key=lambda toolkit: min((order.index(way) for way in toolkit.found_by if way in order), default=9))
+    return ranked[0] if ranked else None

@@ -1,0 +1,172 @@
+"""The link lines and include paths that the stack's builds will use, from facts alone."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from cudadoctor.facts import (
+    Compiler,
+    Compilers,
+    Environ,
+    Libraries,
+    LinkDirectory,
+    Packages,
+    Selection,
+    Toolkits,
+)
+from cudadoctor.simulate.linker import Linker, Resolution, expand
+
+RUN_TIME = "run time"
+OWN_BUILD = "a build you start"
+
+
+class LinkLine(NamedTuple):
+    """One link as its consumer writes it, and the compiler driver that runs it."""
+
+    consumer: str  #: flashinfer, torch, triton
+    when: str  #: RUN_TIME or OWN_BUILD
+    root: str  #: the CUDA_HOME it was written with; "" where it uses none
+    flags: tuple[str, ...]
+    compiler: Compiler
+    source: str  #: where the form of the line is known from
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Return the folders that the line itself names with -L."""
+        return tuple(flag[2:] for flag in self.flags if flag.startswith("-L") and len(flag) > 2)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the libraries it names with -l, once each."""
+        return tuple(dict.fromkeys(flag[2:] for flag in self.flags if flag.startswith("-l")))
+
+    @property
+    def command(self) -> str:
+        """Return the line as one would type it."""
+        return " ".join([self.compiler.command, *self.flags])
+
+
+def link_lines(
+    toolkits: Toolkits, compilers: Compilers, libraries: Libraries, environ: Environ, packages: Packages
+) -> Iterator[LinkLine]:
+    """Yield every link that this target's packages will do by themselves, or that torch's builder would."""
+    for consumer in ("flashinfer", "torch"):
+        selection = toolkits.selected(consumer)
+        if selection is not None:
+            yield from line_for(selection, selection.root, compilers, libraries, environ, packages)
+    yield from _triton(compilers, libraries, environ, packages)
+
+
+def line_for(
+    selection: Selection,
+    root: str,
+    compilers: Compilers,
+    libraries: Libraries,
+    environ: Environ,
+    packages: Packages,
+) -> Iterator[LinkLine]:
+    """Yield the consumer's link as it would be with CUDA_HOME=`root`."""
+    used = compilers.used_by(selection.consumer, "link")
+    if used is None:
+        return
+    if selection.consumer == "flashinfer" and packages.flashinfer is not None:
+        yield _flashinfer(root, used[1], environ, packages)
+    if selection.consumer == "torch" and packages.torch is not None and packages.torch.cuda:
+        yield _torch(root, used[1], libraries, packages)
+
+
+def _flashinfer(root: str, compiler: Compiler, environ: Environ, packages: Packages) -> LinkLine:
+    flashinfer, torch = packages.flashinfer, packages.torch
+    assert flashinfer is not None
+    fixed = [
+        flag.replace("$cuda_home", root).replace("$torch_home", torch.root if torch else "")
+        for flag in flashinfer.ldflags
+    ]
+    extra = _split(environ.get("FLASHINFER_EXTRA_LDFLAGS") or "")
+    return LinkLine("flashinfer", RUN_TIME, root, (*fixed, *extra), compiler, flashinfer.ldflags_source)
+
+
+def _split(flags: str) -> list[str]:
+    """Split as FlashInfer does: by the shell's rules, at blanks where they do not hold."""
+    try:
+        return shlex.split(flags)
+    except ValueError:
+        return flags.split()
+
+
+def _torch(root: str, compiler: Compiler, libraries: Libraries, packages: Packages) -> LinkLine:
+    """Write the line of torch.utils.cpp_extension: lib64, or lib where only that exists."""
+    torch = packages.torch
+    assert torch is not None
+    lib64, lib = libraries.directories.get(f"{root}/lib64"), libraries.directories.get(f"{root}/lib")
+    only_lib = lib is not None and lib.exists and not (lib64 is not None and lib64.exists)
+    flags = ["-shared", f"-L{torch.root}/lib", "-lc10", "-lc10_cuda", "-ltorch_cpu", "-ltorch_cuda", "-ltorch"]
+    flags += [f"-L{root}/{'lib' if only_lib else 'lib64'}", "-lcudart"]
+    source = f"{torch.root}/utils/cpp_extension.py"
+    return LinkLine("torch", OWN_BUILD, root, tuple(flags), compiler, source)
+
+
+def _triton(
+    compilers: Compilers, libraries: Libraries, environ: Environ, packages: Packages
+) -> Iterator[LinkLine]:
+    """Yield the link of Triton's launcher, where the loader knows a driver for it to link against."""
+    used, triton = compilers.used_by("triton", "stub"), packages.triton
+    if used is None or triton is None or not triton.libraries:
+        return
+    configured = environ.get("TRITON_LIBCUDA_PATH")
+    folders = [configured] if configured else [path.rpartition("/")[0] for path in libraries.driver]
+    if not folders:
+        return
+    names = [f"-l:{name}" if re.search(r"\.so(\.\d+)*$", name) else f"-l{name}" for name in triton.libraries]
+    flags = ("-shared", *names, f"-L{triton.root}/backends/nvidia/lib", *(f"-L{folder}" for folder in folders))
+    yield LinkLine("triton", RUN_TIME, "", flags, used[1], triton.source)
+
+
+def linker(line: LinkLine, libraries: Libraries, environ: Environ) -> Linker | None:
+    """Return the linker as it stands for this line; None where the compiler's search order is unknown."""
+    search = line.compiler.search
+    if search is None:
+        return None
+    known = {folder.rstrip("/") or "/": directory for folder, directory in libraries.directories.items()}
+
+    def look(folder: str) -> LinkDirectory | None:
+        return known.get(folder.rstrip("/") or "/")
+
+    folders = expand(search, line.own, environ.get("LIBRARY_PATH"))
+    names = frozenset(libraries.names)
+    return Linker(folders, look, search.machine, search.bits, names, libraries.absolute)
+
+
+def resolve(line: LinkLine, name: str, libraries: Libraries, environ: Environ) -> Resolution:
+    """Return how `-lNAME` ends on this line."""
+    model = linker(line, libraries, environ)
+    if model is None:
+        why = line.compiler.problem or "the compiler did not show its linker's command line"
+        return Resolution(name, "unknown", why=f"{line.compiler.command}: {why}")
+    return model.find(name)
+
+
+def compiles_at_run_time(packages: Packages, toolkits: Toolkits) -> list[str]:
+    """Return what is installed here that compiles CUDA code when it runs, and can try to.
+
+    FlashInfer without an nvcc to start is no such thing: vLLM then takes another backend.
+    """
+    found = []
+    selection = toolkits.selected("flashinfer")
+    if packages.flashinfer is not None and selection is not None:
+        found.append("FlashInfer")
+    return found
+
+
+def include_folders(root: str, environ: Environ) -> list[str]:
+    """Return where a host compiler finds CUDA headers for a consumer with CUDA_HOME=`root`.
+
+    nvcc adds the folders of its own nvcc.profile; the C++ files of FlashInfer and tvm-ffi see only these.
+    """
+    folders = [f"{root}/include"]
+    for variable in ("CPATH", "CPLUS_INCLUDE_PATH"):
+        folders += [folder for folder in (environ.get(variable) or "").split(":") if folder]
+    return folders

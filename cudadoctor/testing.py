@@ -1,0 +1,215 @@
+"""For tests, ours and a plug-in author's: judge a check by name on facts made by hand or on a fake machine."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cudadoctor.declare import Check
+from cudadoctor.facts import SECTIONS, Facts, Unknown
+from cudadoctor.host import Memory, NotRegular, Ran, Stack, TooLarge
+from cudadoctor.outcomes import Outcome
+
+Program = Callable[[Sequence[str], Mapping[str, str]], Ran]
+
+
+def judge(name: str, facts: Facts | None = None, **sections: Any) -> Outcome:
+    """Return how the check called `name` ends on `facts`, or on the sections given by name."""
+    from cudadoctor.registry import load
+
+    return load().checks[name].run(facts or Facts(**sections))
+
+
+def named(name: str) -> Check:
+    """Return the check called `name`."""
+    from cudadoctor.registry import load
+
+    return load().checks[name]
+
+
+def unknown(reason: str = "could not be read") -> Facts:
+    """Return facts in which every section is Unknown for `reason`."""
+    return Facts(**{section: Unknown(reason) for section in SECTIONS})
+
+
+class FakeHost:
+    """A machine made in memory: files, links, programs and limits are what the test says.
+
+    `files` maps a path to its bytes or text, to `Link(text)` or to `Special()`; folders come by themselves,
+    and a path that ends in "/" is an empty one. `executables` are files that may be run; `programs` answer
+    for a path or a name when it is run.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, object] | None = None,
+        environ: Mapping[str, str] | None = None,
+        programs: Mapping[str, Program | str] | None = None,
+        executables: Sequence[str] = (),
+        *,
+        arch: str = "x86_64",
+        kernel: str = "6.1.0",
+        home: str = "/home/ada",
+        cwd: str = "/work",
+        own_prefix: str = "/opt/cudadoctor",
+        stack: Stack = Stack(8192, None),
+        memory: Memory = Memory(64 << 30, 48 << 30),
+        cores: int = 8,
+        release: str = "Debian GNU/Linux 12",
+    ) -> None:
+        self.environ: Mapping[str, str] = {"PATH": "/usr/bin:/bin", **(environ or {})}
+        self._programs = dict(programs or {})
+        self._executables = {*executables, *self._programs}
+        self._home, self._cwd, self._own, self._release = home, cwd, own_prefix, release
+        self._stack, self._memory, self._cores, self._name = stack, memory, cores, ("Linux", kernel, arch)
+        self._tree: dict[str, object] = {"/": _Folder()}
+        for path in self._executables:
+            self._plant(path, b"\x7fELF")
+        for path, content in (files or {}).items():
+            self._plant(path, content)
+
+    def _plant(self, path: str, content: object) -> None:
+        if path.endswith("/"):
+            path, content = path.rstrip("/"), _Folder()
+        parent = path.rpartition("/")[0]
+        while parent and parent not in self._tree:
+            self._tree[parent] = _Folder()
+            parent = parent.rpartition("/")[0]
+        self._tree[path] = content.encode() if isinstance(content, str) else content
+
+    def _resolve(self, path: str, follow: bool = True, depth: int = 0) -> str:
+        """Walk a path link by link, as the kernel does."""
+        if depth > 40:
+            raise OSError(errno.ELOOP, "Too many levels of symbolic links", path)
+        whole = path if path.startswith("/") else f"{self._cwd}/{path}"
+        at, parts = "", [part for part in whole.split("/") if part not in ("", ".")]
+        for index, part in enumerate(parts):
+            at = at.rpartition("/")[0] if part == ".." else f"{at}/{part}"
+            entry = self._tree.get(at or "/")
+            last = index == len(parts) - 1
+            if isinstance(entry, Link) and (follow or not last):
+                base = entry.text if entry.text.startswith("/") else f"{at.rpartition('/')[0]}/{entry.text}"
+                return self._resolve("/".join([base, *parts[index + 1 :]]), follow, depth + 1)
+        return at or "/"
+
+    def _entry(self, path: str, follow: bool = True) -> object:
+        found = self._tree.get(self._resolve(path, follow))
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+        return found
+
+    def cwd(self) -> str:
+        """See `Host.cwd`."""
+        return self._cwd
+
+    def home(self) -> str:
+        """See `Host.home`."""
+        return self._home
+
+    def own_prefix(self) -> str:
+        """See `Host.own_prefix`."""
+        return self._own
+
+    def read(self, path: str, limit_bytes: int = 4 << 20) -> bytes:
+        """See `Host.read`."""
+        data = self.head(path, limit_bytes + 1)
+        if len(data) > limit_bytes:
+            raise TooLarge(errno.EFBIG, f"larger than {limit_bytes >> 20} MiB", path)
+        return data
+
+    def head(self, path: str, count_bytes: int) -> bytes:
+        """See `Host.head`."""
+        entry = self._entry(path)
+        if isinstance(entry, OSError):
+            raise entry
+        if not isinstance(entry, bytes):
+            raise NotRegular(errno.EINVAL, "not a regular file", path)
+        return entry[:count_bytes]
+
+    def size(self, path: str) -> int:
+        """See `Host.size`."""
+        return len(self.head(path, 1 << 40))
+
+    def list(self, path: str) -> list[str]:
+        """See `Host.list`."""
+        at = self._resolve(path)
+        entry = self._entry(path)
+        if isinstance(entry, OSError):
+            raise entry
+        if not isinstance(entry, _Folder):
+            raise NotADirectoryError(errno.ENOTDIR, "Not a directory", path)
+        start = at.rstrip("/") + "/"
+        return sorted({p[len(start) :].split("/")[0] for p in self._tree if p.startswith(start) and p != start})
+
+    def kind(self, path: str, follow: bool = True) -> str:
+        """See `Host.kind`."""
+        try:
+            entry = self._entry(path, follow)
+        except OSError:
+            return ""
+        if isinstance(entry, Link):
+            return "link"
+        return "directory" if isinstance(entry, _Folder) else "special" if isinstance(entry, Special) else "file"
+
+    def readlink(self, path: str) -> str:
+        """See `Host.readlink`."""
+        entry = self._entry(path, follow=False)
+        if not isinstance(entry, Link):
+            raise OSError(errno.EINVAL, "Invalid argument", path)
+        return entry.text
+
+    def realpath(self, path: str) -> str:
+        """See `Host.realpath`."""
+        try:
+            return self._resolve(path)
+        except OSError:
+            return path
+
+    def executable(self, path: str) -> bool:
+        """See `Host.executable`."""
+        return self.kind(path) == "file" and bool({path, self.realpath(path)} & self._executables)
+
+    def run(
+        self, argv: Sequence[str], environ: Mapping[str, str], *, cwd: str | None = None, timeout_s: float = 10
+    ) -> Ran:
+        """See `Host.run`."""
+        program = self._programs.get(argv[0]) or self._programs.get(argv[0].rpartition("/")[2])
+        if program is None:
+            return Ran(127, "", "", problem="No such file or directory")
+        return Ran(0, program, "") if isinstance(program, str) else program(argv, environ)
+
+    def stack(self) -> Stack:
+        """See `Host.stack`."""
+        return self._stack
+
+    def memory(self) -> Memory:
+        """See `Host.memory`."""
+        return self._memory
+
+    def cores(self) -> int:
+        """See `Host.cores`."""
+        return self._cores
+
+    def uname(self) -> tuple[str, str, str]:
+        """See `Host.uname`."""
+        return self._name
+
+    def release(self) -> str:
+        """See `Host.release`."""
+        return self._release
+
+
+class Link:
+    """A symbolic link in a FakeHost."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class Special:
+    """A FIFO, socket or device in a FakeHost."""
+
+
+class _Folder:
+    pass
