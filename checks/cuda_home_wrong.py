@@ -35,7 +35,9 @@ def cuda_home_wrong(toolkits: Toolkits, environ: Environ, packages: Packages) ->
         return
     better = toolkit_to_use(toolkits, packages)
     severity = Severity.ERROR if "flashinfer" in who else Severity.WARNING
-    names = " and ".join(label for name, label in (("torch", "torch"), ("flashinfer", "FlashInfer")) if name in who)
+    names = " and ".join(
+        label for name, label in (("torch", "torch"), ("flashinfer", "FlashInfer")) if name in who
+    )
     yield Finding(
         f"{names} will take CUDA_HOME={selection.root}: {missing}",
         severity,
@@ -51,10 +53,12 @@ def _evidence(selection: Selection, toolkits: Toolkits, environ: Environ, better
     if nvcc is not None and selection.rule not in ("CUDA_HOME", "CUDA_PATH"):
         what = f"is a {nvcc.kind}" + (f", {nvcc.evidence}" if nvcc.evidence else "")
         yield Evidence(nvcc.path, what)
-    yield Evidence(selection.root, "no such folder" if not selection.exists else "no include/cuda_runtime.h in it")
+    yield Evidence(
+        selection.root, "no such folder" if not selection.exists else "no include/cuda_runtime.h in it"
+    )
     if better:
         yield Evidence(better, "has nvcc, cuda_runtime.h and libcudart")
 
 
 def _remedy(root: str) -> Remedy:
-    return Remedy("cuda-home", {"CUDA_HOME": root}, f"exports CUDA_HOME={root}")
+    return Remedy("cuda-home", {"CUDA_HOME": root}, f"export CUDA_HOME={root}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from cudadoctor.bounded import Overdue, bounded
 from cudadoctor.declare import Check
@@ -56,8 +56,12 @@ def needed(checks: Iterable[Check], deep: bool = False) -> set[str]:
     return wanted
 
 
-def collect(host: Host, wanted: Iterable[str], request: Request) -> Facts:
+def collect(
+    host: Host, wanted: Iterable[str], request: Request, on_wait: Callable[[list[str]], None] | None = None
+) -> Facts:
     """Probe the wanted sections side by side; raise NoTarget for what the user named wrongly.
+
+    `on_wait` is told once a second which sections are still to come.
 
     A probe that fails, or does not end in time, leaves an Unknown with the reason.
     """
@@ -68,14 +72,22 @@ def collect(host: Host, wanted: Iterable[str], request: Request) -> Facts:
     for name in names:
         if name != "target":
             threading.Thread(target=_probe, args=(name, host, cells), daemon=True).start()
-    deadline = time.monotonic() + (DEEP_TIMEOUT_S if request.deep else TIMEOUT_S)
-    for cell in cells.values():
-        if not cell.ready.wait(max(0.0, deadline - time.monotonic())):
-            cell.put(Unknown("did not end in time (a file system that does not answer?)"))
+    _await(cells, DEEP_TIMEOUT_S if request.deep else TIMEOUT_S, on_wait)
     sections = {name: cell.section for name, cell in cells.items()}
     if "deep" not in sections:
         sections["deep"] = Unknown("runs only with --deep", expected=True)
     return Facts(**sections)  # type: ignore[arg-type]
+
+
+def _await(cells: Mapping[str, _Cell], timeout_s: float, on_wait: Callable[[list[str]], None] | None) -> None:
+    """Wait until every cell is filled; what is still empty when the time is over becomes Unknown."""
+    deadline = time.monotonic() + timeout_s
+    for cell in cells.values():
+        while not cell.ready.wait(min(1.0, max(0.0, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                cell.put(Unknown("did not end in time (a file system that does not answer?)"))
+            elif on_wait is not None:
+                on_wait([name for name, other in cells.items() if not other.ready.is_set()])
 
 
 def _target(host: Host, request: Request) -> object:

@@ -6,7 +6,7 @@ folders. Strings compare equal exactly when the probe saw the same spelling.
 
 from __future__ import annotations
 
-from typing import Literal, Union
+from typing import Literal
 
 from msgspec import Struct
 
@@ -26,7 +26,7 @@ class Section(Struct, frozen=True, tag_field="probe", tag="done", omit_defaults=
     """What one probe saw."""
 
 
-class Target(Section):
+class Target(Section, frozen=True):
     """The Python environment that is diagnosed."""
 
     prefix: str
@@ -48,7 +48,7 @@ class Variable(Struct, frozen=True):
     origin: str  #: "environment", or the activation file and line that sets it
 
 
-class Environ(Section):
+class Environ(Section, frozen=True):
     """The variables that are judged: the current ones, or what activation would make of them."""
 
     variables: dict[str, Variable]
@@ -107,7 +107,7 @@ class Triton(Struct, frozen=True, omit_defaults=True):
     source: str
 
 
-class Packages(Section):
+class Packages(Section, frozen=True):
     """The installed Python distributions."""
 
     distributions: tuple[Distribution, ...]
@@ -131,7 +131,7 @@ class CondaRecord(Struct, frozen=True, omit_defaults=True):
     problem: str = ""
 
 
-class Conda(Section):
+class Conda(Section, frozen=True):
     """The CUDA and compiler packages of a conda environment; `prefix` is empty where there is none."""
 
     prefix: str
@@ -189,7 +189,7 @@ class Selection(Struct, frozen=True):
     exists: bool
 
 
-class Toolkits(Section):
+class Toolkits(Section, frozen=True):
     """Every CUDA toolkit within reach, and which one each consumer selects."""
 
     toolkits: tuple[Toolkit, ...]
@@ -242,7 +242,7 @@ class CompilerUse(Struct, frozen=True):
     rule: str
 
 
-class Compilers(Section):
+class Compilers(Section, frozen=True):
     """The host compilers, and who uses which."""
 
     compilers: dict[str, Compiler]  #: by command
@@ -264,7 +264,7 @@ class BuildTool(Struct, frozen=True, omit_defaults=True):
     elsewhere: str = ""  #: found in the environment, but not on the PATH that is judged
 
 
-class BuildTools(Section):
+class BuildTools(Section, frozen=True):
     """Programs and headers that a build needs beside the compiler."""
 
     tools: dict[str, BuildTool]  #: ninja, cmake, ccache
@@ -300,7 +300,7 @@ class LinkDirectory(Struct, frozen=True, omit_defaults=True):
     reason: str = ""  #: why it could not be read
 
 
-class Libraries(Section):
+class Libraries(Section, frozen=True):
     """What the link and loader folders hold of the libraries that link lines name."""
 
     directories: dict[str, LinkDirectory]
@@ -309,7 +309,7 @@ class Libraries(Section):
     driver: tuple[str, ...] = ()  #: paths of libcuda.so.1 in the loader's cache
 
 
-class Machine(Section):
+class Machine(Section, frozen=True):
     """The host: what limits a build on it."""
 
     arch: str
@@ -339,7 +339,7 @@ class Trial(Struct, frozen=True, omit_defaults=True):
     level: str = ""  #: optimisation level, where it is one rung of the ladder
 
 
-class Deep(Section):
+class Deep(Section, frozen=True):
     """What happened when the real compiler and linker were run in a temporary folder."""
 
     trials: tuple[Trial, ...]
@@ -351,16 +351,16 @@ NOT_COLLECTED = Unknown("not collected", expected=True)
 class Facts(Struct, frozen=True):
     """Everything that was seen, by section. A section that no check needed is Unknown."""
 
-    target: Union[Target, Unknown] = NOT_COLLECTED
-    environ: Union[Environ, Unknown] = NOT_COLLECTED
-    packages: Union[Packages, Unknown] = NOT_COLLECTED
-    conda: Union[Conda, Unknown] = NOT_COLLECTED
-    toolkits: Union[Toolkits, Unknown] = NOT_COLLECTED
-    compilers: Union[Compilers, Unknown] = NOT_COLLECTED
-    tools: Union[BuildTools, Unknown] = NOT_COLLECTED
-    libraries: Union[Libraries, Unknown] = NOT_COLLECTED
-    machine: Union[Machine, Unknown] = NOT_COLLECTED
-    deep: Union[Deep, Unknown] = NOT_COLLECTED
+    target: Target | Unknown = NOT_COLLECTED
+    environ: Environ | Unknown = NOT_COLLECTED
+    packages: Packages | Unknown = NOT_COLLECTED
+    conda: Conda | Unknown = NOT_COLLECTED
+    toolkits: Toolkits | Unknown = NOT_COLLECTED
+    compilers: Compilers | Unknown = NOT_COLLECTED
+    tools: BuildTools | Unknown = NOT_COLLECTED
+    libraries: Libraries | Unknown = NOT_COLLECTED
+    machine: Machine | Unknown = NOT_COLLECTED
+    deep: Deep | Unknown = NOT_COLLECTED
 
 
 SECTIONS: tuple[str, ...] = Facts.__struct_fields__

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 from msgspec import Struct
 
 from cudadoctor.findings import Finding
@@ -36,4 +34,4 @@ class Crashed(_Ended, frozen=True, tag_field="outcome", tag="crashed"):
     """The check itself failed: a bug of the check, never a verdict on the machine."""
 
 
-Outcome = Union[Passed, Failed, Skipped, Inconclusive, Crashed]
+Outcome = Passed | Failed | Skipped | Inconclusive | Crashed

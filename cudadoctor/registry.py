@@ -25,6 +25,10 @@ class Registry(NamedTuple):
     origins: dict[str, str]  #: "cudadoctor", or the plug-in's distribution
     failures: tuple[Crashed, ...]
 
+    def own(self) -> set[str]:
+        """Return the names of the checks that come with this program."""
+        return {name for name, origin in self.origins.items() if origin == "cudadoctor"}
+
 
 def load() -> Registry:
     """Load every check; a name that is taken, and anything that is no check, is a failure."""
@@ -38,7 +42,9 @@ def load() -> Registry:
             failures.append(Crashed(label, f"plug-in {origin}: {found_or_reason}"))
         elif found_or_reason.name in checks:
             taken = origins[found_or_reason.name]
-            failures.append(Crashed(label, f"plug-in {origin}: the name {found_or_reason.name} is taken by {taken}"))
+            failures.append(
+                Crashed(label, f"plug-in {origin}: the name {found_or_reason.name} is taken by {taken}")
+            )
         else:
             checks[found_or_reason.name], origins[found_or_reason.name] = found_or_reason, origin
     return Registry(checks, origins, tuple(failures))

@@ -1,4 +1,4 @@
-"""The report: facts and outcomes in the shape of the published JSON Schema, and what it means as an exit code."""
+"""The report: facts and outcomes in the shape of the published JSON Schema, and its exit code."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ def decode(data: bytes) -> Facts:
         raise UnreadableReport(f"no JSON of ours: {error}") from None
     version = shape.get("schema_version")
     if version is not None and bytes(version) != str(SCHEMA_VERSION).encode():
-        raise UnreadableReport(f"schema version {bytes(version).decode()[:20]}: this program reads {SCHEMA_VERSION}")
+        raise UnreadableReport(
+            f"schema version {bytes(version).decode()[:20]}: this program reads {SCHEMA_VERSION}"
+        )
     facts = bytes(shape["facts"]) if "facts" in shape else data
     if "facts" not in shape and "target" not in shape:
         raise UnreadableReport("neither a report nor facts (it has no `facts` and no `target`)")

@@ -8,36 +8,51 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Header(NamedTuple):
-    """One header and the packages that bring it. `{mm}` is a version like 13-0."""
+class Package(NamedTuple):
+    """What brings a header, by packager. `{mm}` is a version like 13-0."""
 
-    name: str
     conda: str
     pip12: str
     pip13: str
     apt: str
+
+
+class Header(NamedTuple):
+    """One header, the package that brings it, and who includes it."""
+
+    name: str
+    package: Package
     flashinfer: str  #: "all" operators, the names of some, or "" where none includes it
 
 
-# flashinfer: read from the sources that flashinfer-python 0.5.3 and 0.7.2.post1 ship in flashinfer/data.
+def _package(stem: str, conda: str = "") -> Package:
+    pip = f"nvidia-{stem.removeprefix('lib')}"
+    return Package(conda or f"{stem}-dev", f"{pip}-cu12", pip, f"{stem}-dev-{{mm}}")
+
+
 # conda: conda-forge's feedstocks (cuda-cudart, cuda-nvcc-impl, libcublas) and the naming convention of its
 #   compile guide. pip: the file lists of NVIDIA's wheels. apt: NVIDIA's Debian repository. All on 2026-11-21.
+_RUNTIME = Package("cuda-cudart-dev", "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime", "cuda-cudart-dev-{mm}")
+_CRT = Package("cuda-crt-dev_linux-64", "nvidia-cuda-nvcc-cu12", "nvidia-cuda-crt", "cuda-crt-{mm}")
+_CUBLAS, _CURAND, _NVRTC = _package("libcublas"), _package("libcurand"), _package("cuda-nvrtc")
+
+# flashinfer: read from the sources that flashinfer-python 0.5.3 and 0.7.2.post1 ship, on 2026-11-21.
 HEADERS: tuple[Header, ...] = (
-    Header("cuda.h", "cuda-cudart-dev", "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime", "cuda-cudart-dev-{mm}", "all"),
-    Header("cuda_runtime.h", "cuda-cudart-dev", "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime", "cuda-cudart-dev-{mm}", "all"),
-    Header("cuda_runtime_api.h", "cuda-cudart-dev", "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime", "cuda-cudart-dev-{mm}", "all"),
-    Header("cuda_fp16.h", "cuda-cudart-dev", "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime", "cuda-cudart-dev-{mm}", "all"),
-    Header("cuda_bf16.h", "cuda-cudart-dev", "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime", "cuda-cudart-dev-{mm}", "all"),
-    Header("cuda_fp8.h", "cuda-cudart-dev", "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime", "cuda-cudart-dev-{mm}", "all"),
-    Header("crt/host_config.h", "cuda-crt-dev_linux-64", "nvidia-cuda-nvcc-cu12", "nvidia-cuda-crt", "cuda-crt-{mm}", "all"),
-    Header("cublas_v2.h", "libcublas-dev", "nvidia-cublas-cu12", "nvidia-cublas", "libcublas-dev-{mm}", "gemm, norm"),
-    Header("cublasLt.h", "libcublas-dev", "nvidia-cublas-cu12", "nvidia-cublas", "libcublas-dev-{mm}", "gemm, norm"),
-    Header("curand.h", "libcurand-dev", "nvidia-curand-cu12", "nvidia-curand", "libcurand-dev-{mm}", "sampling"),
-    Header("curand_kernel.h", "libcurand-dev", "nvidia-curand-cu12", "nvidia-curand", "libcurand-dev-{mm}", "sampling, fused MoE"),
-    Header("nvrtc.h", "cuda-nvrtc-dev", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvrtc", "cuda-nvrtc-dev-{mm}", "DeepGEMM"),
-    Header("cusparse.h", "libcusparse-dev", "nvidia-cusparse-cu12", "nvidia-cusparse", "libcusparse-dev-{mm}", ""),
-    Header("cusolverDn.h", "libcusolver-dev", "nvidia-cusolver-cu12", "nvidia-cusolver", "libcusolver-dev-{mm}", ""),
-    Header("cufft.h", "libcufft-dev", "nvidia-cufft-cu12", "nvidia-cufft", "libcufft-dev-{mm}", ""),
-)  # fmt: skip
+    Header("cuda.h", _RUNTIME, "all"),
+    Header("cuda_runtime.h", _RUNTIME, "all"),
+    Header("cuda_runtime_api.h", _RUNTIME, "all"),
+    Header("cuda_fp16.h", _RUNTIME, "all"),
+    Header("cuda_bf16.h", _RUNTIME, "all"),
+    Header("cuda_fp8.h", _RUNTIME, "all"),
+    Header("crt/host_config.h", _CRT, "all"),
+    Header("cublas_v2.h", _CUBLAS, "gemm, norm"),
+    Header("cublasLt.h", _CUBLAS, "gemm, norm"),
+    Header("curand.h", _CURAND, "sampling"),
+    Header("curand_kernel.h", _CURAND, "sampling, fused MoE"),
+    Header("nvrtc.h", _NVRTC, "DeepGEMM"),
+    Header("cusparse.h", _package("libcusparse"), ""),
+    Header("cusolverDn.h", _package("libcusolver"), ""),
+    Header("cufft.h", _package("libcufft"), ""),
+)
 
 NAMES: tuple[str, ...] = tuple(header.name for header in HEADERS)

@@ -14,7 +14,10 @@ def consumers(packages: Packages, toolkits: Toolkits) -> tuple[str, ...]:
     found = []
     if packages.torch is not None and not packages.torch.cuda:
         return ()
-    prepared = any(s.consumer == "torch" and (s.has_nvcc or s.rule in ("CUDA_HOME", "CUDA_PATH")) for s in toolkits.selections)
+    prepared = any(
+        s.consumer == "torch" and (s.has_nvcc or s.rule in ("CUDA_HOME", "CUDA_PATH"))
+        for s in toolkits.selections
+    )
     if packages.flashinfer is not None and prepared:
         found.append("flashinfer")
     if packages.torch is not None and prepared:
@@ -44,13 +47,17 @@ def lacks(selection: Selection, toolkits: Toolkits) -> str:
     headers = headers_at(selection.root, toolkits)
     if headers is not None and "cuda_runtime.h" in headers.headers:
         return ""
-    return "no cuda_runtime.h, no libcudart there" if selection.has_nvcc else "no nvcc, no cuda_runtime.h there"
+    return (
+        "no cuda_runtime.h, no libcudart there" if selection.has_nvcc else "no nvcc, no cuda_runtime.h there"
+    )
 
 
 def complete(toolkit: Toolkit, toolkits: Toolkits) -> bool:
     """Return whether a toolkit has nvcc and, where a build would look, the runtime's header."""
     return bool(toolkit.nvcc) and any(
-        "cuda_runtime.h" in toolkits.headers[folder].headers for folder in toolkit.include if folder in toolkits.headers
+        "cuda_runtime.h" in toolkits.headers[folder].headers
+        for folder in toolkit.include
+        if folder in toolkits.headers
     )
 
 
@@ -64,5 +71,20 @@ def toolkit_to_use(toolkits: Toolkits, packages: Packages) -> Toolkit | None:
     major = packages.torch.cuda.partition(".")[0] if packages.torch else ""
     same = [toolkit for toolkit in usable if toolkit.version.partition(".")[0] == major] or usable
     order = ("nvcc on PATH", "the environment", "pip", "CUDA_HOME", "CUDA_PATH", "a usual place")
-    ranked = sorted(same, key=lambda toolkit: min((order.index(way) for way in toolkit.found_by if way in order), default=9))
+    ranked = sorted(
+        same,
+        key=lambda toolkit: min((order.index(way) for way in toolkit.found_by if way in order), default=9),
+    )
     return ranked[0] if ranked else None
+
+
+def judged(toolkits: Toolkits, packages: Packages, who: tuple[str, ...]) -> Toolkit | None:
+    """Return the toolkit that checks of its parts judge.
+
+    It is the selected one; where that is no toolkit (cuda-home-wrong says so), the one that should be
+    selected, so that one cause gives one finding.
+    """
+    selection = toolkits.selected(who[0])
+    if selection is not None and not lacks(selection, toolkits):
+        return toolkits.at(selection.root)
+    return toolkit_to_use(toolkits, packages)

@@ -103,7 +103,15 @@ def _torch(root: str, compiler: Compiler, libraries: Libraries, packages: Packag
     assert torch is not None
     lib64, lib = libraries.directories.get(f"{root}/lib64"), libraries.directories.get(f"{root}/lib")
     only_lib = lib is not None and lib.exists and not (lib64 is not None and lib64.exists)
-    flags = ["-shared", f"-L{torch.root}/lib", "-lc10", "-lc10_cuda", "-ltorch_cpu", "-ltorch_cuda", "-ltorch"]
+    flags = [
+        "-shared",
+        f"-L{torch.root}/lib",
+        "-lc10",
+        "-lc10_cuda",
+        "-ltorch_cpu",
+        "-ltorch_cuda",
+        "-ltorch",
+    ]
     flags += [f"-L{root}/{'lib' if only_lib else 'lib64'}", "-lcudart"]
     source = f"{torch.root}/utils/cpp_extension.py"
     return LinkLine("torch", OWN_BUILD, root, tuple(flags), compiler, source)
@@ -121,7 +129,12 @@ def _triton(
     if not folders:
         return
     names = [f"-l:{name}" if re.search(r"\.so(\.\d+)*$", name) else f"-l{name}" for name in triton.libraries]
-    flags = ("-shared", *names, f"-L{triton.root}/backends/nvidia/lib", *(f"-L{folder}" for folder in folders))
+    flags = (
+        "-shared",
+        *names,
+        f"-L{triton.root}/backends/nvidia/lib",
+        *(f"-L{folder}" for folder in folders),
+    )
     yield LinkLine("triton", RUN_TIME, "", flags, used[1], triton.source)
 
 
@@ -149,18 +162,6 @@ def resolve(line: LinkLine, name: str, libraries: Libraries, environ: Environ) -
     return model.find(name)
 
 
-def compiles_at_run_time(packages: Packages, toolkits: Toolkits) -> list[str]:
-    """Return what is installed here that compiles CUDA code when it runs, and can try to.
-
-    FlashInfer without an nvcc to start is no such thing: vLLM then takes another backend.
-    """
-    found = []
-    selection = toolkits.selected("flashinfer")
-    if packages.flashinfer is not None and selection is not None:
-        found.append("FlashInfer")
-    return found
-
-
 def include_folders(root: str, environ: Environ) -> list[str]:
     """Return where a host compiler finds CUDA headers for a consumer with CUDA_HOME=`root`.
 
@@ -170,3 +171,32 @@ def include_folders(root: str, environ: Environ) -> list[str]:
     for variable in ("CPATH", "CPLUS_INCLUDE_PATH"):
         folders += [folder for folder in (environ.get(variable) or "").split(":") if folder]
     return folders
+
+
+class Miss(NamedTuple):
+    """One library that one link line will not find, or will stop at."""
+
+    line: LinkLine
+    resolution: Resolution
+
+
+def misses(
+    name: str,
+    toolkits: Toolkits,
+    compilers: Compilers,
+    libraries: Libraries,
+    environ: Environ,
+    packages: Packages,
+) -> tuple[list[Miss], list[Miss]]:
+    """Return the lines on which `-lNAME` fails, and those on which there is no telling."""
+    failed, unsure = [], []
+    for line in link_lines(toolkits, compilers, libraries, environ, packages):
+        for wanted in line.names:
+            if wanted.lstrip(":") not in (name, f"lib{name}.so", f"lib{name}.so.1"):
+                continue
+            resolution = resolve(line, wanted, libraries, environ)
+            if resolution.ends == "unknown":
+                unsure.append(Miss(line, resolution))
+            elif resolution.ends != "found":
+                failed.append(Miss(line, resolution))
+    return failed, unsure

@@ -1,0 +1,143 @@
+"""See the check's own page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cudadoctor.declare import CannotTell, Skip, check
+from cudadoctor.facts import Conda, Environ, Packages, Toolkit, Toolkits
+from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.knowledge.headers import HEADERS, Header
+from cudadoctor.simulate.choice import consumers, judged
+from cudadoctor.simulate.lines import include_folders
+
+
+@check
+def cuda_headers_missing(
+    toolkits: Toolkits, environ: Environ, packages: Packages, conda: Conda
+) -> Iterator[Finding]:
+    """CUDA headers that a just-in-time build includes are not where its compilers look.
+
+    ## What it means
+    nvcc adds the include folders of its own `nvcc.profile`; the host compiler sees `$CUDA_HOME/include` and
+    `CPATH` alone. In a conda environment the headers lie under `targets/`: nvcc finds them, FlashInfer's C++
+    files and tvm-ffi's add-on do not. When that add-on cannot be built, torch before 2.10 raises
+    `BufferError: float8 types are not supported by dlpack`. A minimal toolkit lacks the headers of single
+    libraries: the operators that need them fail at their first use.
+
+    ## How to tell
+    `echo '#include <cuda_runtime_api.h>' | g++ -x c++ -fsyntax-only -isystem "$CUDA_HOME/include" -` fails.
+
+    ## What helps
+    The development package that brings the header; `CPATH` where the header is in another folder of the same
+    CUDA version.
+    """
+    who = consumers(packages, toolkits)
+    if not who:
+        raise Skip("nothing installed here compiles CUDA code")
+    toolkit = judged(toolkits, packages, who)
+    if toolkit is None:
+        raise CannotTell("no toolkit with nvcc is within reach (see cuda-home-wrong, nvcc-missing)")
+    seen_by_nvcc = {name for folder in _nvcc_folders(toolkit, environ) for name in _present(folder, toolkits)}
+    seen_by_host = {
+        name for folder in include_folders(toolkit.root, environ) for name in _present(folder, toolkits)
+    }
+    yield from _absent(toolkit, toolkits, environ, who, seen_by_nvcc, conda)
+    hidden = [h for h in HEADERS if h.flashinfer == "all" and h.name in seen_by_nvcc - seen_by_host]
+    if hidden:
+        yield from _hidden(hidden, toolkit, toolkits, packages, who)
+
+
+def _nvcc_folders(toolkit: Toolkit, environ: Environ) -> list[str]:
+    return [*toolkit.include, *include_folders(toolkit.root, environ)]
+
+
+def _present(folder: str, toolkits: Toolkits) -> tuple[str, ...]:
+    directory = toolkits.headers.get(folder)
+    return directory.headers if directory else ()
+
+
+def _absent(
+    toolkit: Toolkit, toolkits: Toolkits, environ: Environ, who: tuple[str, ...], seen: set[str], conda: Conda
+) -> Iterator[Finding]:
+    """Report headers that not even nvcc finds: those of every build, then those of single operators."""
+    missing = [h for h in HEADERS if h.flashinfer and h.name not in seen]
+    always = [h for h in missing if h.flashinfer == "all"]
+    if always:
+        severity = Severity.ERROR if "flashinfer" in who else Severity.WARNING
+        names = ", ".join(h.name for h in always)
+        summary = f"nvcc will not find {names}: no CUDA code compiles with CUDA_HOME={toolkit.root}"
+        yield Finding(
+            summary, severity, _looked(toolkit), _packages(always, toolkit, toolkits, environ, conda)
+        )
+    if (some := [h for h in missing if h.flashinfer != "all"]) and "flashinfer" in who:
+        operators = ", ".join(dict.fromkeys(name for h in some for name in h.flashinfer.split(", ")))
+        summary = f"FlashInfer's {operators} will not compile: no {', '.join(h.name for h in some)}"
+        yield Finding(
+            summary, Severity.WARNING, _looked(toolkit), _packages(some, toolkit, toolkits, environ, conda)
+        )
+
+
+def _looked(toolkit: Toolkit) -> tuple[Evidence, ...]:
+    return tuple(Evidence(folder, "has none of them") for folder in toolkit.include) or (
+        Evidence(f"{toolkit.root}/include", "no such folder"),
+    )
+
+
+def _packages(
+    missing: list[Header], toolkit: Toolkit, toolkits: Toolkits, environ: Environ, conda: Conda
+) -> tuple[Remedy, ...]:
+    """Return what brings the headers: another folder of the same CUDA, else the packages."""
+    minor = ".".join(toolkit.version.split(".")[:2])
+    wanted = {header.name for header in missing}
+    for folder, directory in toolkits.headers.items():
+        if directory.cudart_version == minor and wanted <= set(directory.headers):
+            value = ":".join([*filter(None, (environ.get("CPATH") or "").split(":")), folder])
+            return (Remedy("include-path", {"CPATH": value}, f'export CPATH="{value}"'),)
+    column = {"conda": "conda", "conda-target": "conda", "pip-cu12": "pip12", "pip-cu13": "pip13"}.get(
+        toolkit.layout, "apt"
+    )
+    names = dict.fromkeys(getattr(h.package, column).format(mm=minor.replace(".", "-")) for h in missing)
+    return (Remedy("show", {}, _install(column, list(names), minor, conda)),)
+
+
+def _install(column: str, names: list[str], minor: str, conda: Conda) -> str:
+    if column == "conda":
+        pin = f"cuda-version={conda.cuda_version or minor}"
+        return f"conda install -p {conda.prefix} -c conda-forge {pin} {' '.join(names)}"
+    if column == "apt":
+        return f"the packages {', '.join(names)} of NVIDIA's repository bring them"
+    return f"pip install {' '.join(names)}   (the versions that torch pins)"
+
+
+def _hidden(
+    hidden: list[Header], toolkit: Toolkit, toolkits: Toolkits, packages: Packages, who: tuple[str, ...]
+) -> Iterator[Finding]:
+    """Report headers that nvcc finds and the host compiler does not: conda's targets/ layout."""
+    addon = _addon(packages)
+    if not addon and "flashinfer" not in who:
+        return
+    holder = next(f for f in toolkit.include if hidden[0].name in _present(f, toolkits))
+    names = ["FlashInfer's C++ files"] if "flashinfer" in who else []
+    names += ["tvm-ffi's torch add-on (without it FP8 tensors raise BufferError)"] if addon else []
+    evidence = [
+        Evidence(
+            f"{toolkit.root}/include", f"no {hidden[0].name}; CUDA_HOME={toolkit.root} makes builds look here"
+        ),
+        Evidence(holder, f"has {hidden[0].name}; nvcc looks here by its own nvcc.profile"),
+    ]
+    yield Finding(
+        f"g++ will not find {hidden[0].name} for {' and '.join(names)}",
+        Severity.ERROR if addon else Severity.WARNING,
+        tuple(evidence),
+        (Remedy("include-path", {"CPATH": holder}, f'export CPATH="{holder}"'),),
+    )
+
+
+def _addon(packages: Packages) -> bool:
+    """Return whether tvm-ffi will compile its torch add-on: torch before 2.10 and no prebuilt one."""
+    if packages.torch is None or packages.find("apache-tvm-ffi") is None:
+        return False
+    release = packages.torch.version.split("+")[0].split(".")
+    old = release[0] == "2" and release[1].isdigit() and int(release[1]) < 10
+    return old and packages.find("torch-c-dlpack-ext") is None

@@ -1,0 +1,78 @@
+"""See the check's own page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cudadoctor.declare import CannotTell, Skip, check
+from cudadoctor.facts import Compilers, Environ, HeaderDirectory, Packages, Toolkit, Toolkits
+from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.simulate.choice import consumers, judged
+
+
+@check
+def host_compiler_unsupported(
+    toolkits: Toolkits, compilers: Compilers, environ: Environ, packages: Packages
+) -> Iterator[Finding]:
+    """The host compiler is newer than this CUDA toolkit accepts.
+
+    ## What it means
+    Every nvcc compilation includes `crt/host_config.h`, which stops with `#error -- unsupported GNU version!`
+    (or `unsupported clang version!`) for a compiler newer than the toolkit knows. The limit is read from
+    that very file, not from a table.
+
+    ## How to tell
+    `grep -n '__GNUC__ >' "$CUDA_HOME"/include/crt/host_config.h` and `g++ --version`
+
+    ## What helps
+    An older compiler beside the new one, named to nvcc by `NVCC_CCBIN` (by `CC` for FlashInfer where `CC` is
+    set), or a newer toolkit. `-allow-unsupported-compiler` only hides the message.
+    """
+    who = consumers(packages, toolkits)
+    if not who:
+        raise Skip("nothing installed here compiles CUDA code")
+    toolkit = judged(toolkits, packages, who)
+    found = _limits(toolkit, toolkits) if toolkit else None
+    used = compilers.used_by(who[0], "device")
+    if toolkit is None or found is None or used is None:
+        raise CannotTell("no toolkit with crt/host_config.h is within reach")
+    use, compiler = used
+    if not compiler.version:
+        raise CannotTell(f"{compiler.command}: {compiler.problem or 'its version is not known'}")
+    folder, limits = found
+    limit = {"gcc": limits.gcc_limit, "clang": limits.clang_limit}.get(compiler.family)
+    major = compiler.version.partition(".")[0]
+    if limit is None or not major.isdigit() or int(major) <= limit or _allowed(environ):
+        return
+    name = {"gcc": "GCC", "clang": "Clang"}[compiler.family]
+    program = {"gcc": "g++", "clang": "clang++"}[compiler.family]
+    variable = "CC" if use.rule.startswith("CC") else "NVCC_CCBIN"
+    yield Finding(
+        f"nvcc {toolkit.version} will refuse {name} {compiler.version}: it accepts {name} {limit} at most",
+        Severity.ERROR if "flashinfer" in who else Severity.WARNING,
+        (
+            Evidence(f"{folder}/crt/host_config.h", f"#error for {name} newer than {limit}"),
+            Evidence(compiler.path or compiler.command, f"{name} {compiler.version}, taken by {use.rule}"),
+        ),
+        (
+            Remedy(
+                "show", {}, f"export {variable}={program}-{limit}   ({name} {limit} or older, once installed)"
+            ),
+        ),
+    )
+
+
+def _limits(toolkit: Toolkit, toolkits: Toolkits) -> tuple[str, HeaderDirectory] | None:
+    for folder in toolkit.include:
+        directory = toolkits.headers.get(folder)
+        if directory is not None and (directory.gcc_limit or directory.clang_limit):
+            return folder, directory
+    return None
+
+
+def _allowed(environ: Environ) -> bool:
+    flags = [
+        environ.get(name) or ""
+        for name in ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "FLASHINFER_EXTRA_CUDAFLAGS")
+    ]
+    return any("-allow-unsupported-compiler" in text for text in flags)

@@ -1,0 +1,101 @@
+"""See the check's own page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cudadoctor.declare import check
+from cudadoctor.facts import Compilers, Environ, Libraries, Packages, Toolkit, Toolkits
+from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.simulate.choice import consumers
+from cudadoctor.simulate.lines import LinkLine, link_lines, resolve
+
+#: Libraries that CUDA extensions link against beside the runtime.
+WANTED = ("cublas", "cublasLt", "cufft", "curand", "cusolver", "cusparse", "nvrtc", "nvJitLink")
+
+
+@check
+def library_path_gap(
+    toolkits: Toolkits, compilers: Compilers, libraries: Libraries, environ: Environ, packages: Packages
+) -> Iterator[Finding]:
+    """Libraries are there, but no link line reaches them; or a path variable has empty or dead entries.
+
+    ## What it means
+    The development files of a conda environment lie in `lib` and `targets/*/lib`, while builds look in
+    `lib64`: an extension that links `-lcublas` fails although the package is installed. An empty entry in
+    `LIBRARY_PATH` or `LD_LIBRARY_PATH` (a colon at either end, two in a row) means the current folder, so
+    that whatever lies there is linked or loaded first. A folder that does not exist does nothing.
+
+    ## How to tell
+    `g++ -shared x.o -L"$CUDA_HOME/lib64" -lcublas` fails; `echo "$LIBRARY_PATH"` shows the empty entry.
+
+    ## What helps
+    `LIBRARY_PATH` with the folder that holds the link names (the linker's variable; `LD_LIBRARY_PATH` is the
+    loader's); the variable without its empty and dead entries.
+    """
+    for variable in ("LIBRARY_PATH", "LD_LIBRARY_PATH"):
+        yield from _entries(variable, environ, libraries)
+    active = consumers(packages, toolkits)
+    lines = [
+        line
+        for line in link_lines(toolkits, compilers, libraries, environ, packages)
+        if line.consumer in active
+    ]
+    for line in lines[:1]:
+        if (toolkit := toolkits.at(line.root)) is not None:
+            yield from _gap(line, toolkit, libraries, environ)
+
+
+def _entries(variable: str, environ: Environ, libraries: Libraries) -> Iterator[Finding]:
+    value = environ.get(variable)
+    if value is None or (value == "" and variable == "LD_LIBRARY_PATH"):
+        return
+    entries = value.split(":")
+    kept = [entry for entry in entries if entry]
+    reader = "linker" if variable == "LIBRARY_PATH" else "loader"
+    remedy = Remedy("library-path", {variable: ":".join(kept)}, _export(variable, kept))
+    shown = Evidence(environ.where(variable), f"{variable}={value}")
+    if len(kept) < len(entries):
+        summary = f"{variable} has an empty entry: the {reader} searches the current folder too"
+        yield Finding(summary, Severity.NOTE, (shown,), (remedy,))
+    dead = [
+        entry for entry in kept if (seen := libraries.directories.get(entry)) is not None and not seen.exists
+    ]
+    if dead and variable == "LD_LIBRARY_PATH":
+        evidence = (shown, *(Evidence(entry, "no such folder") for entry in dead))
+        yield Finding(f"{variable} names folders that do not exist: they do nothing", Severity.NOTE, evidence)
+
+
+def _export(variable: str, kept: list[str]) -> str:
+    return f'export {variable}="{":".join(kept)}"' if kept else f"unset {variable}"
+
+
+def _gap(line: LinkLine, toolkit: Toolkit, libraries: Libraries, environ: Environ) -> Iterator[Finding]:
+    """Report link names in the toolkit's own folders that its consumer's link would not find."""
+    hidden: dict[str, list[str]] = {}
+    for name in WANTED:
+        folder = _holder(name, toolkit, libraries)
+        if folder and resolve(line, name, libraries, environ).ends == "missing":
+            hidden.setdefault(folder, []).append(name)
+    for folder, names in hidden.items():
+        flags = " ".join(f"-l{name}" for name in names)
+        current = [entry for entry in (environ.get("LIBRARY_PATH") or "").split(":") if entry]
+        value = ":".join([*current, folder])
+        yield Finding(
+            f"an extension that links {flags} will not find it, though it is installed",
+            Severity.WARNING,
+            (
+                Evidence(folder, "has " + ", ".join(f"lib{name}.so" for name in names)),
+                Evidence(line.source, f"{line.command}: looks in none of the folders that have it"),
+            ),
+            (Remedy("library-path", {"LIBRARY_PATH": value}, f'export LIBRARY_PATH="{value}"'),),
+        )
+
+
+def _holder(name: str, toolkit: Toolkit, libraries: Libraries) -> str:
+    for folder in toolkit.lib:
+        directory = libraries.directories.get(folder)
+        file = directory.files.get(f"lib{name}.so") if directory else None
+        if file is not None and file.kind in ("shared", "script"):
+            return folder
+    return ""

@@ -1,0 +1,55 @@
+"""See the check's own page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cudadoctor.declare import Skip, check
+from cudadoctor.facts import BuildTools, Packages, Target, Toolkits
+from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.simulate.choice import consumers
+
+
+@check
+def ninja_missing(
+    tools: BuildTools, target: Target, packages: Packages, toolkits: Toolkits
+) -> Iterator[Finding]:
+    """No `ninja` on PATH, which FlashInfer starts for every build.
+
+    ## What it means
+    FlashInfer and torch's extension builder run `ninja` by name. pip installs it into the environment's
+    `bin`, so a launch by the interpreter's full path, without activation, does not find it.
+
+    ## How to tell
+    `ninja --version`
+
+    ## What helps
+    The environment's `bin` on PATH; `pip install ninja` where there is none.
+    """
+    who = consumers(packages, toolkits)
+    if not who:
+        raise Skip("nothing installed here compiles CUDA code")
+    ninja = tools.tools.get("ninja")
+    if ninja is None or ninja.path:
+        return
+    severity = Severity.ERROR if "flashinfer" in who else Severity.NOTE
+    name = "FlashInfer" if "flashinfer" in who else "torch's extension builder"
+    if ninja.elsewhere:
+        folder = ninja.elsewhere.rpartition("/")[0]
+        remedy = Remedy("show", {}, f'export PATH="{folder}:$PATH"')
+        yield Finding(
+            f"{name} will not find ninja: it is in the environment, but not on PATH",
+            severity,
+            (Evidence(ninja.elsewhere, "exists"), Evidence("PATH", f"does not hold {folder}")),
+            (remedy,),
+        )
+        return
+    install = (
+        "conda install -c conda-forge ninja" if target.kind in ("conda", "pixi") else "pip install ninja"
+    )
+    yield Finding(
+        f"{name} will not find ninja",
+        severity,
+        (Evidence("PATH", "no ninja in any of its folders"),),
+        (Remedy("show", {}, install),),
+    )

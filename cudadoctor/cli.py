@@ -1,0 +1,153 @@
+"""The command line: options, dispatch, exit codes. Imports nothing heavy; each command loads its own."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from cudadoctor import __version__
+from cudadoctor.mistakes import UserMistake
+
+EPILOG = """\
+exit codes:
+  0  nothing at or above --fail-on (default: error)
+  1  findings
+  2  wrong usage, or input that cannot be read
+  3  the doctor itself failed (a check or plug-in crashed) and nothing worse was found
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with every command."""
+    parser = argparse.ArgumentParser(
+        prog="cudadoctor",
+        description="Says why a CUDA, torch, vLLM or FlashInfer environment will fail, before the launch.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"cudadoctor {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    _check(commands)
+    _facts(commands)
+    _list(commands)
+    _docs(commands)
+    add(commands, "schema", "print the JSON Schema of a report")
+    completion = add(commands, "completion", "print a completion script for your shell")
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="the shell to complete in")
+    return parser
+
+
+def add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, epilog: str = ""
+) -> argparse.ArgumentParser:
+    """Add one command."""
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _target(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "target", "What to diagnose; by default the active environment, else python3 on PATH."
+    ).add_mutually_exclusive_group()
+    group.add_argument("--prefix", metavar="DIR", default="", help="the environment in this folder")
+    group.add_argument("--python", metavar="EXE", default="", help="the environment of this interpreter")
+    group.add_argument("-n", "--name", metavar="NAME", default="", help="the conda environment of this name")
+    group.add_argument(
+        "--facts", metavar="FILE", default="", help="replay a report or facts file (- for stdin)"
+    )
+    parser.add_argument("--deep", action="store_true", help="also run the real compiler and linker (seconds)")
+
+
+def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = add(
+        commands,
+        "check",
+        "look at an environment and say what will fail, and why",
+        "Writes nothing outside its own temporary folder, never imports torch, works offline.\n\n" + EPILOG,
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="run only these checks (see: cudadoctor list)"
+    )
+    _target(parser)
+    parser.add_argument(
+        "--format", choices=["text", "json", "markdown"], default="text", help="default: text"
+    )
+    parser.add_argument(
+        "--fail-on",
+        choices=["error", "warning", "note", "never"],
+        help="exit 1 at this severity (default: error)",
+    )
+    parser.add_argument("--ignore", action="append", default=[], metavar="NAME", help="leave this check out")
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("-q", "--quiet", action="store_true", help="one line a finding, nothing when healthy")
+    volume.add_argument("-v", "--verbose", action="store_true", help="every check with its reason and time")
+    config = parser.add_mutually_exclusive_group()
+    config.add_argument("--config", metavar="FILE", default="", help="take settings from this file")
+    config.add_argument(
+        "--no-config", action="store_true", help="look for no cudadoctor.toml or pyproject.toml"
+    )
+
+
+def _facts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    _target(add(commands, "facts", "print what was seen, as JSON, without judging it"))
+
+
+def _list(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = add(commands, "list", "list the checks")
+    parser.add_argument(
+        "--format", choices=["text", "json", "markdown"], default="text", help="default: text"
+    )
+
+
+def _docs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    add(commands, "docs", "print the page of a check").add_argument(
+        "name", metavar="NAME", help="a check's name"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        code = _run(options)
+        sys.stdout.flush()
+        return code
+    except UserMistake as mistake:
+        return _complain(str(mistake), 2)
+    except BrokenPipeError:
+        # Whoever read the output has had enough; what is left in the buffer must not raise at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+
+
+def _run(options: argparse.Namespace) -> int:
+    import importlib
+
+    module = importlib.import_module(f"cudadoctor.commands.{options.command}")
+    code: int = module.run(options)
+    return code
+
+
+def _complain(message: str, code: int) -> int:
+    """Print one line that holds no control character and no personal path."""
+    from cudadoctor.redact import Redactor
+    from cudadoctor.show import visible
+
+    text = visible(Redactor(os.path.expanduser("~")).text(message))
+    sys.stderr.write(f"cudadoctor: {text}\n")
+    return code

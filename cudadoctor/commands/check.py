@@ -1,0 +1,94 @@
+"""`cudadoctor check`: look, judge, report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+from msgspec import structs
+
+from cudadoctor import __version__
+from cudadoctor.commands.look import facts_for
+from cudadoctor.config import Config, load_config
+from cudadoctor.declare import Check
+from cudadoctor.engine import examine, needed
+from cudadoctor.findings import Severity
+from cudadoctor.mistakes import UserMistake, nearest
+from cudadoctor.outcomes import Failed, Outcome
+from cudadoctor.redact import for_facts
+from cudadoctor.registry import Registry, load
+from cudadoctor.report import Report, Tool, encode
+
+#: Sections that the head of a report shows, whatever the chosen checks need.
+HEAD = ("target", "environ", "packages", "toolkits", "machine")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check the target and print the report; return its exit code."""
+    started = time.perf_counter()
+    registry = load()
+    config = load_config(options.config, options.no_config, registry)
+    checks = choose(registry, options.names, [*options.ignore, *config.ignore])
+    facts = facts_for(options, needed(checks, options.deep) | set(HEAD))
+    outcomes: list[Outcome] = examine(facts, checks, registry.own())
+    outcomes += failures(registry, options.names, options.ignore)
+    report = Report(
+        tool=Tool("cudadoctor", __version__),
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        target=facts.target,
+        facts=facts,
+        outcomes=tuple(_suppressed(outcome, config) for outcome in outcomes),
+        elapsed_ms=round((time.perf_counter() - started) * 1000, 1),
+        replayed=bool(options.facts),
+    )
+    show(report, options)
+    return report.exit_code(_threshold(options.fail_on or config.fail_on))
+
+
+def choose(registry: Registry, names: Sequence[str], ignored: Sequence[str]) -> list[Check]:
+    """Return the checks to run; an unknown name is the user's mistake, with the nearest known one."""
+    known = [*registry.checks, *(failure.check for failure in registry.failures)]
+    for name in (*names, *ignored):
+        if name not in known:
+            raise UserMistake(f"no check is called {name!r}{nearest(name, known)} (see: cudadoctor list)")
+    chosen = names or list(registry.checks)
+    return [
+        registry.checks[name]
+        for name in dict.fromkeys(chosen)
+        if name in registry.checks and name not in ignored
+    ]
+
+
+def failures(registry: Registry, names: Sequence[str], ignored: Sequence[str]) -> list[Outcome]:
+    """Return the plug-ins that could not be loaded, as far as they are asked for."""
+    return [f for f in registry.failures if (not names or f.check in names) and f.check not in ignored]
+
+
+def _suppressed(outcome: Outcome, config: Config) -> Outcome:
+    """Mark the findings that the configuration accepts; they stay in the report with the reason."""
+    reason = config.suppress.get(outcome.check)
+    if reason is None or not isinstance(outcome, Failed):
+        return outcome
+    findings = tuple(structs.replace(finding, suppressed=reason) for finding in outcome.findings)
+    return structs.replace(outcome, findings=findings)
+
+
+def _threshold(name: str) -> Severity | None:
+    return None if name == "never" else Severity(name)
+
+
+def show(report: Report, options: argparse.Namespace) -> None:
+    """Print the report in the chosen format, redacted."""
+    redacted = for_facts(report.facts).value(report)
+    if options.format == "json":
+        sys.stdout.buffer.write(encode(redacted) + b"\n")
+    elif options.format == "markdown":
+        from cudadoctor.render import markdown
+
+        sys.stdout.write(markdown.render(redacted))
+    else:
+        from cudadoctor.render import text
+
+        text.render(redacted, stream=sys.stdout, quiet=options.quiet, verbose=options.verbose)

@@ -1,0 +1,73 @@
+"""What the commands share: facts from the machine or a file, and a word when that takes a while."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable
+
+from cudadoctor.engine import collect
+from cudadoctor.facts import Facts
+from cudadoctor.host import RealHost
+from cudadoctor.mistakes import UserMistake
+from cudadoctor.probes.target import NoTarget, Request
+from cudadoctor.report import UnreadableReport, decode
+
+REPLAY_LIMIT_BYTES = 64 << 20
+
+
+def facts_for(options: argparse.Namespace, wanted: Iterable[str]) -> Facts:
+    """Return the facts of the target that the options name, or those of the file to replay."""
+    if options.facts:
+        if options.deep:
+            raise UserMistake("--deep runs real commands: it cannot be combined with --facts")
+        return _replay(options.facts)
+    request = Request(options.prefix, options.python, options.name, options.deep)
+    try:
+        with Waiting() as waiting:
+            return collect(RealHost(), wanted, request, waiting.tell)
+    except NoTarget as problem:
+        raise UserMistake(str(problem)) from None
+
+
+def _replay(name: str) -> Facts:
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read(REPLAY_LIMIT_BYTES + 1)
+        else:
+            data = RealHost().read(name, REPLAY_LIMIT_BYTES)
+    except (OSError, ValueError) as error:
+        raise UserMistake(f"--facts {name}: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        return decode(data)
+    except UnreadableReport as problem:
+        raise UserMistake(f"--facts {name}: {problem}") from None
+
+
+class Waiting:
+    """A line on a terminal's stderr while probes take longer than a second; gone when they are done."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._shown = False
+
+    def __enter__(self) -> Waiting:
+        return self
+
+    def tell(self, names: list[str]) -> None:
+        """Say which sections are still being looked at."""
+        if not sys.stderr.isatty():
+            return
+        elapsed = time.monotonic() - self._started
+        what = (
+            "running the real compiler and linker" if names == ["deep"] else f"looking at {', '.join(names)}"
+        )
+        sys.stderr.write(f"\r\x1b[K{what} ... {elapsed:.0f} s")
+        sys.stderr.flush()
+        self._shown = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

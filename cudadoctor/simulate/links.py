@@ -1,0 +1,133 @@
+"""What would make a missing library reachable: the smallest change first, each tried on the model."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from cudadoctor.facts import (
+    Compilers,
+    Environ,
+    Libraries,
+    LibraryFile,
+    LinkDirectory,
+    Packages,
+    Toolkit,
+    Toolkits,
+)
+from cudadoctor.simulate.choice import toolkit_to_use
+from cudadoctor.simulate.lines import LinkLine, line_for, resolve
+
+_USABLE = ("shared", "archive", "script")
+
+
+class Place(NamedTuple):
+    """A file of a library in some toolkit's folder: by its link name, or only by its soname."""
+
+    folder: str
+    name: str
+    toolkit: Toolkit
+
+
+def places(library: str, toolkits: Toolkits, libraries: Libraries) -> list[Place]:
+    """Return where toolkits within reach hold `library`, link names first, then versioned files."""
+    found = []
+    for toolkit in toolkits.toolkits:
+        for folder in (*toolkit.lib, *toolkit.stubs):
+            directory = libraries.directories.get(folder)
+            for name, file in (directory.files if directory else {}).items():
+                if file.kind in _USABLE and (
+                    name == f"lib{library}.so" or name.startswith(f"lib{library}.so.")
+                ):
+                    found.append(Place(folder, name, toolkit))
+    return sorted(found, key=lambda place: not place.name.endswith(".so"))
+
+
+def better_home(
+    line: LinkLine, name: str, toolkits: Toolkits, compilers: Compilers, libraries: Libraries, environ: Environ,
+    packages: Packages,
+) -> str:  # fmt: skip
+    """Return a CUDA_HOME with which this line would find the library, or ""."""
+    selection, better = toolkits.selected(line.consumer), toolkit_to_use(toolkits, packages)
+    if selection is None or better is None or better.root == line.root:
+        return ""
+    lines = line_for(selection, better.root, compilers, libraries, environ, packages)
+    return (
+        better.root
+        if any(resolve(other, name, libraries, environ).ends == "found" for other in lines)
+        else ""
+    )
+
+
+class NewLink(NamedTuple):
+    """One relative link to make: `path` -> `text`."""
+
+    path: str
+    text: str
+
+    @property
+    def command(self) -> str:
+        """Return the shell command that makes it."""
+        folder = posixpath.dirname(self.path)
+        make = "" if "/" not in self.text or self.text.startswith("targets/") else f"mkdir -p {folder} && "
+        return f"{make}ln -s {self.text} {self.path}"
+
+
+def new_link(line: LinkLine, library: str, toolkits: Toolkits, libraries: Libraries) -> NewLink | None:
+    """Return the one relative link inside the line's own toolkit that makes the library reachable.
+
+    `lib64 -> lib` where lib has the link name (conda), `lib64/libX.so -> ../lib/libX.so.13` where only the
+    versioned file is there (pip). None where a real file or folder is in the way, or nothing is to link to.
+    """
+    toolkit = toolkits.at(line.root)
+    if toolkit is None:
+        return None
+    lib64 = f"{line.root}/lib64"
+    taken = libraries.directories.get(lib64)
+    free = taken is None or not taken.exists
+    for place in places(library, toolkits, libraries):
+        if place.toolkit != toolkit:
+            continue
+        under = posixpath.relpath(place.folder, line.root)
+        base = under.removesuffix("/stubs")
+        if free and place.name == f"lib{library}.so" and base != "lib64":
+            return NewLink(lib64, base)
+        tail = "/stubs" if under.endswith("/stubs") else ""
+        if free or f"lib{library}.so" not in (taken.files if taken else {}):
+            there = f"{lib64}{tail}/lib{library}.so"
+            return NewLink(there, posixpath.relpath(f"{place.folder}/{place.name}", posixpath.dirname(there)))
+    return None
+
+
+def cured(line: LinkLine, name: str, link: NewLink, libraries: Libraries, environ: Environ) -> bool:
+    """Return whether the line finds the library once the link is there."""
+    return resolve(line, name, staged(libraries, link), environ).ends == "found"
+
+
+def staged(libraries: Libraries, link: NewLink) -> Libraries:
+    """Return the libraries as they would be seen with the link made."""
+    from msgspec import structs
+
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(link.path), link.text))
+    directories = dict(libraries.directories)
+    for folder, seen in _seen_through(link.path, target, libraries):
+        directories[folder] = seen
+    return structs.replace(libraries, directories=directories)
+
+
+def _seen_through(path: str, target: str, libraries: Libraries) -> Iterator[tuple[str, LinkDirectory]]:
+    known = libraries.directories
+    if target in known:
+        for tail in ("", "/stubs"):
+            if seen := known.get(f"{target}{tail}"):
+                yield f"{path}{tail}", seen
+        return
+    folder, name = posixpath.split(path)
+    source = known.get(posixpath.dirname(target))
+    file = source.files.get(posixpath.basename(target)) if source else None
+    if file is not None:
+        before = known.get(folder)
+        files = dict(before.files) if before and before.exists else {}
+        files[name] = LibraryFile(file.kind, file.machine, file.bits, path, target)
+        yield folder, LinkDirectory(True, files)

@@ -1,0 +1,132 @@
+"""What several checks share: from the models' answers to findings, with their evidence and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cudadoctor.declare import CannotTell, Skip
+from cudadoctor.facts import Compilers, Environ, Libraries, LinkDirectory, Packages, Toolkits
+from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.simulate import links
+from cudadoctor.simulate.choice import consumers
+from cudadoctor.simulate.lines import RUN_TIME, Miss, link_lines, misses
+
+LABELS = {"flashinfer": "FlashInfer", "torch": "torch's extension builder", "triton": "Triton"}
+PACKAGES = {
+    "cudart": ("cuda-cudart-dev", "cuda-cudart-dev-{mm}"),
+    "cuda": ("cuda-driver-dev", "cuda-driver-dev-{mm}"),
+}
+
+
+def link_misses(
+    library: str,
+    toolkits: Toolkits,
+    compilers: Compilers,
+    libraries: Libraries,
+    environ: Environ,
+    packages: Packages,
+) -> Iterator[Finding]:
+    """Yield one finding for `-lLIBRARY`, whoever misses it; raise where nothing links or none can tell."""
+    everything = toolkits, compilers, libraries, environ, packages
+    active = {*consumers(packages, toolkits), "triton"}
+    failed, unsure = (
+        [m for m in found if m.line.consumer in active] for found in misses(library, *everything)
+    )
+    if failed:
+        yield _finding(library, failed, *everything)
+    elif unsure:
+        raise CannotTell(f"{LABELS[unsure[0].line.consumer]}: {unsure[0].resolution.why}")
+    elif not any(line.consumer in active for line in link_lines(*everything)):
+        raise Skip("nothing installed here links CUDA code")
+
+
+def _finding(
+    library: str, failed: list[Miss], toolkits: Toolkits, compilers: Compilers, libraries: Libraries,
+    environ: Environ, packages: Packages,
+) -> Finding:  # fmt: skip
+    first = failed[0]
+    who = " and ".join(dict.fromkeys(LABELS[miss.line.consumer] for miss in failed))
+    remedy = _remedy(library, first, toolkits, compilers, libraries, environ, packages)
+    return Finding(
+        f"{who}: {_says(first)}",
+        _severity(failed, packages),
+        tuple(_evidence(library, first, toolkits, libraries, environ)),
+        (remedy,) if remedy else (),
+    )
+
+
+def _says(miss: Miss) -> str:
+    """Return what ld will say."""
+    if miss.resolution.verdict == "fatal":
+        return f"ld stops at {miss.resolution.path}: {miss.resolution.why}"
+    lost = next((m for m in miss.resolution.members if m.ends != "found"), miss.resolution)
+    return (
+        f"the link will stop with: cannot find {lost.name if lost.name.startswith('/') else '-l' + lost.name}"
+    )
+
+
+def _severity(failed: list[Miss], packages: Packages) -> Severity:
+    """An error where it is linked at run time; with a jit-cache only operators outside it are."""
+    at_run_time = [miss for miss in failed if miss.line.when == RUN_TIME]
+    prebuilt = packages.flashinfer is not None and packages.flashinfer.jit_cache
+    if all(miss.line.consumer == "flashinfer" and prebuilt for miss in at_run_time):
+        return Severity.WARNING
+    return Severity.ERROR
+
+
+def _evidence(
+    library: str, miss: Miss, toolkits: Toolkits, libraries: Libraries, environ: Environ
+) -> Iterator[Evidence]:
+    yield Evidence(miss.line.source, miss.line.command)
+    for folder in miss.line.own:
+        if not folder.endswith("/torch/lib"):
+            yield Evidence(folder, _state(library, libraries.directories.get(folder)))
+    for passed in miss.resolution.passed:
+        yield Evidence(passed.path, f"ld goes past it: {passed.why}")
+    if value := environ.get("LIBRARY_PATH"):
+        yield Evidence(environ.where("LIBRARY_PATH"), f"{value}: no usable lib{library}.so in any of it")
+    if environ.get("LD_LIBRARY_PATH") and not environ.get("LIBRARY_PATH"):
+        yield Evidence("LD_LIBRARY_PATH", "is read by the loader at run time; the linker does not look there")
+    for place in links.places(library, toolkits, libraries)[:2]:
+        short = "" if place.name.endswith(".so") else f", which -l{library} does not match"
+        yield Evidence(place.folder, f"has {place.name}{short}")
+
+
+def _state(library: str, directory: LinkDirectory | None) -> str:
+    if directory is None:
+        return "was not looked at"
+    if not directory.exists:
+        return "no such folder"
+    if directory.reason:
+        return directory.reason
+    near = sorted(name for name in directory.files if name.startswith(f"lib{library}.so."))
+    return f"no lib{library}.so" + (f", only {near[0]}" if near else "")
+
+
+def _remedy(
+    library: str, miss: Miss, toolkits: Toolkits, compilers: Compilers, libraries: Libraries, environ: Environ,
+    packages: Packages,
+) -> Remedy | None:  # fmt: skip
+    """Return the least change that clears the miss: a variable, one link, else the package that brings it."""
+    line, name = miss.line, miss.resolution.name
+    if home := links.better_home(line, name, toolkits, compilers, libraries, environ, packages):
+        return Remedy("cuda-home", {"CUDA_HOME": home}, f"export CUDA_HOME={home}")
+    link = links.new_link(line, library, toolkits, libraries)
+    if link is not None and links.cured(line, name, link, libraries, environ):
+        return Remedy("toolkit-links", {"path": link.path, "text": link.text}, link.command)
+    return _package(library, line.root, toolkits)
+
+
+def _package(library: str, root: str, toolkits: Toolkits) -> Remedy | None:
+    toolkit = toolkits.at(root) or next((t for t in toolkits.toolkits if t.nvcc), None)
+    if toolkit is None or library not in PACKAGES:
+        return None
+    conda, apt = PACKAGES[library]
+    version = ".".join(toolkit.version.split(".")[:2])
+    if toolkit.layout.startswith("conda"):
+        prefix = toolkit.root.partition("/targets/")[0]
+        return Remedy("show", {}, f"conda install -p {prefix} -c conda-forge {conda}={version}")
+    if toolkit.layout in ("cuda", "debian"):
+        package = apt.format(mm=version.replace(".", "-"))
+        return Remedy("show", {}, f"the package {package} of NVIDIA's repository brings lib{library}.so")
+    return None
