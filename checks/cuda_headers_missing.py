@@ -68,18 +68,20 @@ def _absent(
         names = ", ".join(h.name for h in always)
         summary = f"nvcc will not find {names}: no CUDA code compiles with CUDA_HOME={toolkit.root}"
         yield Finding(
-            summary, severity, _looked(toolkit), _packages(always, toolkit, toolkits, environ, conda)
+            summary, severity, _looked(toolkit, toolkits), _packages(always, toolkit, toolkits, environ, conda)
         )
     if (some := [h for h in missing if h.flashinfer != "all"]) and "flashinfer" in who:
         operators = ", ".join(dict.fromkeys(name for h in some for name in h.flashinfer.split(", ")))
         summary = f"FlashInfer's {operators} will not compile: no {', '.join(h.name for h in some)}"
         yield Finding(
-            summary, Severity.WARNING, _looked(toolkit), _packages(some, toolkit, toolkits, environ, conda)
+            summary, Severity.WARNING, _looked(toolkit, toolkits), _packages(some, toolkit, toolkits, environ, conda)
         )
 
 
-def _looked(toolkit: Toolkit) -> tuple[Evidence, ...]:
-    return tuple(Evidence(folder, "has none of them") for folder in toolkit.include) or (
+def _looked(toolkit: Toolkit, toolkits: Toolkits) -> tuple[Evidence, ...]:
+    """Show where nvcc looks; a second folder that holds the very same is the same one through a link."""
+    folders = {_present(folder, toolkits): folder for folder in reversed(toolkit.include)}
+    return tuple(Evidence(folder, "nvcc looks here: not in it") for folder in folders.values()) or (
         Evidence(f"{toolkit.root}/include", "no such folder"),
     )
 

@@ -63,7 +63,7 @@ class Check(Struct, frozen=True):
         arguments = {name: getattr(facts, name) for name in self.needs}
         for name, section in arguments.items():
             if isinstance(section, Unknown):
-                kind = Skipped if section.expected else Inconclusive
+                kind = Skipped if section.expected else Crashed if section.crashed else Inconclusive
                 return kind(self.name, f"{name}: {section.reason}")
         try:
             findings = tuple(self.judge(**arguments))
@@ -76,7 +76,7 @@ class Check(Struct, frozen=True):
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
-            return Crashed(self.name, _where(error))
+            return Crashed(self.name, where(error))
         return Failed(self.name, findings=findings) if findings else Passed(self.name)
 
 
@@ -88,7 +88,7 @@ def check(function: Callable[..., Iterable[Finding]]) -> Check:
     return Check(function.__name__.replace("_", "-"), needs, function)
 
 
-def _where(error: BaseException) -> str:
+def where(error: BaseException) -> str:
     """Return the error in one line, with the place it came from."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

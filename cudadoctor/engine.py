@@ -7,8 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
+from msgspec import structs
+
 from cudadoctor.bounded import Overdue, bounded
-from cudadoctor.declare import Check
+from cudadoctor.declare import Check, where
 from cudadoctor.facts import Facts, Unknown
 from cudadoctor.host import Host
 from cudadoctor.outcomes import Crashed, Outcome
@@ -56,6 +58,11 @@ def needed(checks: Iterable[Check], deep: bool = False) -> set[str]:
     return wanted
 
 
+def everything(deep: bool = False) -> set[str]:
+    """Return every section; `deep` only where it is asked for."""
+    return set(PROBES) if deep else set(PROBES) - {"deep"}
+
+
 def collect(
     host: Host, wanted: Iterable[str], request: Request, on_wait: Callable[[list[str]], None] | None = None
 ) -> Facts:
@@ -101,7 +108,7 @@ def _target(host: Host, request: Request) -> object:
     except Overdue:
         return Unknown("did not end in time (a file system that does not answer?)")
     except Exception as error:
-        return Unknown(_reason(error))
+        return _failed(error)
 
 
 def _probe(name: str, host: Host, cells: Mapping[str, _Cell]) -> None:
@@ -111,19 +118,20 @@ def _probe(name: str, host: Host, cells: Mapping[str, _Cell]) -> None:
             cells[dependency].ready.wait()
             section = cells[dependency].section
             if isinstance(section, Unknown):
-                cells[name].put(Unknown(f"{dependency}: {section.reason}"))
+                cells[name].put(structs.replace(section, reason=f"{dependency}: {section.reason}"))
                 return
             arguments.append(section)
         module = importlib.import_module(f"cudadoctor.probes.{name}")
         cells[name].put(module.probe(host, *arguments))
     except Exception as error:
-        cells[name].put(Unknown(_reason(error)))
+        cells[name].put(_failed(error))
 
 
-def _reason(error: BaseException) -> str:
+def _failed(error: BaseException) -> Unknown:
+    """Tell what the machine refused from what is a bug of the probe."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return f"{type(error).__name__}: {error}"
+        return Unknown(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    return Unknown(where(error), crashed=True)
 
 
 def examine(facts: Facts, checks: Iterable[Check], trusted: Iterable[str] = ()) -> list[Outcome]:

@@ -14,12 +14,13 @@ from msgspec import Struct
 class Unknown(Struct, frozen=True, tag_field="probe", tag="unknown"):
     """A section that could not be had: not the same as a thing that is absent.
 
-    `expected` is true where nobody asked for the section (`--deep` not given), so that a check that needs
-    it is skipped instead of inconclusive.
+    `expected`: nobody asked for the section (`--deep` not given), so a check that needs it is skipped instead
+    of inconclusive. `crashed`: the probe has a bug, so the check could not run at all.
     """
 
     reason: str
     expected: bool = False
+    crashed: bool = False
 
 
 class Section(Struct, frozen=True, tag_field="probe", tag="done", omit_defaults=True):
@@ -333,10 +334,12 @@ class Trial(Struct, frozen=True, omit_defaults=True):
     name: str
     consumer: str
     command: tuple[str, ...]
-    ended: str  #: ok, error, segfault, killed, memory, disk, timeout, not-run
+    ended: str  #: ok, error, segfault, killed, memory, disk, crash, timeout, not-run
     status: int = 0
     message: str = ""  #: the line of the output that tells
     level: str = ""  #: optimisation level, where it is one rung of the ladder
+    compiler: str = ""  #: the host compiler, as `Compilers` calls it
+    seconds: float = 0.0  #: how long it ran
 
 
 class Deep(Section, frozen=True):

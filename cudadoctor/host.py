@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat as _stat
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 class NotRegular(OSError):
@@ -60,16 +65,19 @@ class Host(Protocol):
         """Return the environment that this program itself lives in."""
 
     def read(self, path: str, limit_bytes: int = ...) -> bytes:
-        """Return a regular file's content; raise OSError, NotRegular or TooLarge. Never blocks."""
+        """Return a regular file's content; raise OSError, NotRegular or TooLarge. Never blocks.
+
+        A text that can be no path, as with a NUL byte in it, is an OSError here and below.
+        """
 
     def head(self, path: str, count_bytes: int) -> bytes:
         """Return at most the first `count_bytes` of a regular file; raises like `read`."""
 
     def size(self, path: str) -> int:
-        """Return a file's size in bytes; raise OSError."""
+        """Return a regular file's size in bytes; raise OSError or NotRegular."""
 
     def list(self, path: str) -> list[str]:
-        """Return the names in a folder, sorted; raise OSError."""
+        """Return the names in a folder, sorted; raise OSError, NotADirectoryError among them."""
 
     def kind(self, path: str, follow: bool = True) -> str:
         """Return file, directory, link, special, or "" where nothing is (or may be seen)."""
@@ -84,9 +92,20 @@ class Host(Protocol):
         """Return whether this user may run the file at `path`."""
 
     def run(
-        self, argv: Sequence[str], environ: Mapping[str, str], *, cwd: str | None = None, timeout_s: float = 10
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        *,
+        cwd: str | None = None,
+        timeout_s: float = 10,
     ) -> Ran:
         """Run a program with no input and return how it ended. Never raises, never outlives its time."""
+
+    def temporary(self, files: Mapping[str, str], environ: Mapping[str, str]) -> AbstractContextManager[str]:
+        """Return a new folder with these texts in it, where `environ` says; it is gone at the end.
+
+        Raises OSError where there is no place for it.
+        """
 
     def stack(self) -> Stack:
         """Return the stack limits."""
@@ -105,6 +124,7 @@ class Host(Protocol):
 
 
 READ_LIMIT_BYTES = 4 << 20
+_CHUNK_BYTES = 1 << 16
 OUTPUT_LIMIT_BYTES = 4 << 20
 
 
@@ -123,7 +143,7 @@ class RealHost:
 
     def home(self) -> str:
         """See `Host.home`."""
-        return os.path.expanduser("~")
+        return self.environ.get("HOME") or os.path.expanduser("~")
 
     def own_prefix(self) -> str:
         """See `Host.own_prefix`."""
@@ -142,14 +162,13 @@ class RealHost:
         """See `Host.head`."""
         # Opening a FIFO would wait for a writer and opening a device may act on it: look first, and
         # look again at what was opened, for it may have been swapped in between.
-        if not _stat.S_ISREG(os.stat(path).st_mode):
-            raise NotRegular(errno.EINVAL, "not a regular file", path)
+        self.size(path)
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
             if not _stat.S_ISREG(os.fstat(fd).st_mode):
                 raise NotRegular(errno.EINVAL, "not a regular file", path)
             chunks, missing = [], count_bytes
-            while missing > 0 and (chunk := os.read(fd, missing)):
+            while missing > 0 and (chunk := os.read(fd, min(missing, _CHUNK_BYTES))):
                 chunks.append(chunk)
                 missing -= len(chunk)
             return b"".join(chunks)
@@ -158,11 +177,20 @@ class RealHost:
 
     def size(self, path: str) -> int:
         """See `Host.size`."""
-        return os.stat(path).st_size
+        try:
+            found = os.stat(path)
+        except ValueError as error:
+            raise _no_path(path, error) from None
+        if not _stat.S_ISREG(found.st_mode):
+            raise NotRegular(errno.EINVAL, "not a regular file", path)
+        return found.st_size
 
     def list(self, path: str) -> list[str]:
         """See `Host.list`."""
-        return sorted(os.listdir(path))
+        try:
+            return sorted(os.listdir(path))
+        except ValueError as error:
+            raise _no_path(path, error) from None
 
     def kind(self, path: str, follow: bool = True) -> str:
         """See `Host.kind`."""
@@ -178,7 +206,10 @@ class RealHost:
 
     def readlink(self, path: str) -> str:
         """See `Host.readlink`."""
-        return os.readlink(path)
+        try:
+            return os.readlink(path)
+        except ValueError as error:
+            raise _no_path(path, error) from None
 
     def realpath(self, path: str) -> str:
         """See `Host.realpath`."""
@@ -189,13 +220,39 @@ class RealHost:
 
     def executable(self, path: str) -> bool:
         """See `Host.executable`."""
-        return os.access(path, os.X_OK) and self.kind(path) == "file"
+        return self.kind(path) == "file" and os.access(path, os.X_OK)
 
     def run(
-        self, argv: Sequence[str], environ: Mapping[str, str], *, cwd: str | None = None, timeout_s: float = 10
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        *,
+        cwd: str | None = None,
+        timeout_s: float = 10,
     ) -> Ran:
         """See `Host.run`."""
         return _run(argv, environ, cwd, timeout_s)
+
+    @contextmanager
+    def temporary(self, files: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[str]:
+        """See `Host.temporary`."""
+        import tempfile
+
+        # Not tempfile's own choice of place: it goes past a TMPDIR that is full, which compilers do not.
+        named = (environ.get(name) for name in ("TMPDIR", "TMP", "TEMP"))
+        usable = (
+            place for place in (*named, "/tmp", "/var/tmp") if place and os.access(place, os.W_OK | os.X_OK)
+        )
+        place = next((os.path.abspath(place) for place in usable if os.path.isdir(place)), None)
+        if place is None:
+            raise FileNotFoundError(errno.ENOENT, "no folder for temporary files can be written to", "/tmp")
+        with tempfile.TemporaryDirectory(
+            prefix="cudadoctor-", dir=place, ignore_cleanup_errors=True
+        ) as folder:
+            for name, text in files.items():
+                with open(f"{folder}/{name}", "w", encoding="utf-8") as file:
+                    file.write(text)
+            yield folder
 
     def stack(self) -> Stack:
         """See `Host.stack`."""
@@ -209,14 +266,22 @@ class RealHost:
 
     def memory(self) -> Memory:
         """See `Host.memory`."""
-        import psutil
+        # Two lines of a text file: psutil, which takes longer to import than a whole run, is for systems
+        # that have no such file.
+        try:
+            found = dict(_MEMINFO.findall(self.read("/proc/meminfo", 1 << 16)))
+            return Memory(int(found[b"MemTotal"]) << 10, int(found[b"MemAvailable"]) << 10)
+        except (OSError, KeyError):
+            import psutil
 
-        memory = psutil.virtual_memory()
-        return Memory(memory.total, memory.available)
+            memory = psutil.virtual_memory()
+            return Memory(memory.total, memory.available)
 
     def cores(self) -> int:
         """See `Host.cores`."""
-        return len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
 
     def uname(self) -> tuple[str, str, str]:
         """See `Host.uname`."""
@@ -225,9 +290,27 @@ class RealHost:
 
     def release(self) -> str:
         """See `Host.release`."""
+        # One line of os-release is all that is asked for: importing distro costs as much as a probe, and is
+        # for systems that state their name elsewhere.
+        for file in ("/etc/os-release", "/usr/lib/os-release"):
+            try:
+                match = _PRETTY_NAME.search(self.read(file, 1 << 16).decode("utf-8", "replace"))
+            except OSError:
+                continue
+            if match:
+                return match[2].strip()
         import distro
 
         return distro.name(pretty=True)
+
+
+_MEMINFO = re.compile(rb"^(MemTotal|MemAvailable): +(\d+) kB$", re.MULTILINE)
+_PRETTY_NAME = re.compile(r"""^PRETTY_NAME=(["']?)([^"'\n\\$]+)\1\s*$""", re.MULTILINE)
+
+
+def _no_path(path: str, error: ValueError) -> OSError:
+    """Return the OSError for a text that the system cannot even be asked about."""
+    return OSError(errno.EINVAL, f"not a path: {error}", path)
 
 
 def _run(argv: Sequence[str], environ: Mapping[str, str], cwd: str | None, timeout_s: float) -> Ran:
@@ -245,54 +328,71 @@ def _run(argv: Sequence[str], environ: Mapping[str, str], cwd: str | None, timeo
         )
     except (OSError, ValueError) as error:
         return Ran(127, "", "", problem=getattr(error, "strerror", None) or str(error))
-    with process:
+    try:
         return _gather(process, timeout_s)
+    finally:
+        _end(process)
 
 
-def _gather(process: object, timeout_s: float) -> Ran:
+def _gather(process: subprocess.Popen[bytes], timeout_s: float) -> Ran:
     """Read both streams until they close, the time is over or a flood makes reading on pointless."""
     import selectors
-    import subprocess
     import time
 
-    assert isinstance(process, subprocess.Popen)
     assert process.stdout is not None and process.stderr is not None
     deadline = time.monotonic() + timeout_s
     taken: dict[int, bytearray] = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
     stdout, stderr = taken.values()
-    timed_out = flooded = False
+    flooded = False
     with selectors.DefaultSelector() as selector:
         for fd in taken:
             selector.register(fd, selectors.EVENT_READ)
-        while selector.get_map() and not timed_out and not flooded:
-            ready = selector.select(max(0.0, deadline - time.monotonic()))
-            timed_out = not ready
+        while selector.get_map() and not flooded and (left := deadline - time.monotonic()) > 0:
+            ready = selector.select(min(left, _LOOK_S))
+            if not ready and process.poll() is not None:
+                break  # it left a child behind that keeps the streams open: a compiler cache's server
             for key, _ in ready:
                 chunk = os.read(key.fd, 65536)
                 taken[key.fd] += chunk
                 flooded = flooded or len(taken[key.fd]) > OUTPUT_LIMIT_BYTES
                 if not chunk:
                     selector.unregister(key.fd)
-    if not timed_out and not flooded:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            timed_out = True
-    if timed_out or flooded:
-        _kill(process.pid)
-    status = process.wait()
+    status = None if flooded else _wait(process, max(0.0, deadline - time.monotonic()))
     problem = f"printed more than {OUTPUT_LIMIT_BYTES >> 20} MiB" if flooded else ""
-    return Ran(status, _text(stdout), _text(stderr), timed_out, problem)
+    ended = _KILLED if status is None else status
+    return Ran(ended, _text(stdout), _text(stderr), status is None and not flooded, problem)
 
 
-def _kill(pid: int) -> None:
-    """Kill the child's process group, which it leads because it was started in a session of its own."""
-    import signal
+_LOOK_S = 0.05  #: how long to wait before asking whether the program has ended with its streams still open
+_KILLED = -9
+
+
+def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:
+    import subprocess
 
     try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+        return process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Close the streams; kill the process group of a child that still runs.
+
+    The child leads its group because it was started in a session of its own. One that even SIGKILL does not
+    end, as on a file system that does not answer, is left behind.
+    """
+    import signal
+
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+    if process.poll() is None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        _wait(process, 1.0)
 
 
 def _text(data: bytearray) -> str:
@@ -302,12 +402,12 @@ def _text(data: bytearray) -> str:
 def which(host: Host, command: str, path: Sequence[str]) -> str:
     """Return the file that a shell would run for `command` with this PATH, or "".
 
-    A command with a slash in it is looked for as it is.
+    A command with a slash in it is looked for as it is. An empty entry is the current folder.
     """
     if "/" in command:
         return command if host.executable(command) else ""
     for folder in path:
-        candidate = f"{folder}/{command}" if folder else command
+        candidate = f"{folder}{'' if folder.endswith('/') else '/'}{command}" if folder else command
         if host.executable(candidate):
             return candidate
     return ""

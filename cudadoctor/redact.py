@@ -1,89 +1,234 @@
 """The one point that everything printed or written passes: secrets and personal paths are masked here.
 
-Replacements are the same everywhere in a report, so that two paths that were equal stay equal and a
-redacted report is judged like the original.
+A report is masked string by string, never as JSON text, and each different string once: strings that were
+equal stay equal, no quote or key of the JSON is damaged, and a redacted report is judged like the original.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TypeVar
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from cudadoctor.facts import Facts, Machine
-from cudadoctor.report import Report, encode
+from cudadoctor.report import Report
 
-HOME = "/home/user"
 USER = "user"
+HOME = f"/home/{USER}"
 SECRET = "[secret]"
 
-_SECRETS = re.compile(
-    r"""
-    (?P<scheme>[a-z][a-z0-9+.-]{1,20}://)[^/\s"'@:]*:[^/\s"'@]+@                 # URL with a password
-    | (?P<token>\b(?:hf_|ghp_|gho_|ghs_|ghu_|github_pat_|glpat-|sk-|nvapi-|xox[abprs]-|npm_|pypi-)[A-Za-z0-9_-]{12,})
-    | (?P<aws>\b(?:AKIA|ASIA)[A-Z0-9]{16}\b)
-    | (?P<jwt>\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+)
-    | (?P<bearer>\b[Bb]earer\s+)[A-Za-z0-9._~+/=-]{12,}
-    | (?P<name>\b[A-Za-z0-9_]*(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_?KEY|CREDENTIALS?)[A-Za-z0-9_]*\s*=\s*)[^\s"',;&\\]+
-    """,
-    re.VERBOSE | re.IGNORECASE,
+#: User names that say nothing of a person: root's home stays /root.
+_IMPERSONAL = frozenset((
+    "root", "user", "ubuntu", "debian", "centos", "fedora", "rocky", "ec2-user", "azureuser", "opc", "admin",
+    "nobody", "jovyan", "vscode", "runner", "app", "vagrant", "workspace", "workspaces",
+))  # fmt: skip
+#: Words that probes and checks put into paths themselves. A user who is called like one of them has the home
+#: folder masked and nothing else, or the folders of a toolkit would be renamed.
+_TECHNICAL = frozenset((
+    "bin", "compat", "data", "dist-packages", "env", "envs", "etc", "flashinfer", "home", "hpc_sdk",
+    "include", "jit", "lib", "lib64", "local", "mnt", "nvcc", "nvidia", "opt", "pkgs", "scratch", "share",
+    "site-packages", "src", "stubs", "targets", "tmp", "torch", "triton", "usr", "var", "venv", "vllm",
+    "work",
+))  # fmt: skip
+_TECHNICAL_FORM = r"(?:lib|cu|cuda|python|gcc|clang|llvm|conda|x86_64|aarch64|sbsa)[\d.-]*(?:linux.*)?"
+_SYSTEM_FOLDERS = (
+    "/usr/",
+    "/bin/",
+    "/sbin/",
+    "/lib/",
+    "/lib64/",
+    "/etc/",
+    "/proc/",
+    "/sys/",
+    "/dev/",
+    "/nix/",
 )
-_MARKS = ("://", "_", "-", "AKIA", "ASIA", "eyJ", "earer", "=")
-#: Folders that belong to the system: a user whose name is also a word there ("cuda") is not looked for.
-_SYSTEM = r"(?<![\w.-])/(?:usr|opt|lib|lib64|etc|bin|sbin|proc|sys|dev|var|run|nix|snap)(?:/[^\s\"':]*)?"
-_IMPERSONAL = frozenset(["root", "user", "ubuntu", "debian", "ec2-user", "admin", "jovyan", "vscode", "runner", "app"])
+
+_END = r"(?![\w-]|\.\w)"  #: the end of a path component; a full stop that ends a sentence is one
 
 T = TypeVar("T", Report, Facts)
 
 
 class Redactor:
-    """Masks one user's home folder and name, and anything that looks like a secret."""
+    """Masks one user's home folder and name, and anything that looks like a secret.
 
-    def __init__(self, home: str) -> None:
-        user = home.rstrip("/").rpartition("/")[2]
-        self._home = home.rstrip("/")
-        personal = bool(self._home) and self._home != HOME and user not in _IMPERSONAL and len(user) > 1
-        self._paths = self._pattern(user) if personal else None
+    `name` is what the user is called afterwards. An empty `home` masks secrets alone.
+    """
 
-    def _pattern(self, user: str) -> re.Pattern[str]:
-        home, name = re.escape(self._home), re.escape(user)
-        return re.compile(
-            rf"(?P<home>{home})(?![\w.-])|(?P<system>{_SYSTEM})|(?<=/){name}(?![\w.-])"
-        )
+    def __init__(self, home: str, name: str = USER) -> None:
+        home = home.rstrip("/")
+        user = home.rpartition("/")[2]
+        personal = home.startswith("/") and user not in _IMPERSONAL and not home.startswith(_SYSTEM_FOLDERS)
+        self._user, self._name = user, name
+        self._pattern = _paths(home, user) if personal else None
 
     def text(self, text: str) -> str:
-        """Return `text` with home folder, user name and secrets masked."""
-        if self._paths is not None:
-            text = self._paths.sub(self._path, text)
-        return _SECRETS.sub(_secret, text)
-
-    def _path(self, match: re.Match[str]) -> str:
-        if match["home"]:
-            return HOME
-        return match["system"] or USER
+        """Return one plain text with home folder, user name and secrets masked."""
+        return _without_secrets(self._impersonal(text))
 
     def value(self, value: T) -> T:
         """Return a report or facts with every string in it masked."""
-        before = encode(value).decode()
-        after = self.text(before)
-        return msgspec.json.decode(after, type=type(value)) if after != before or not _clean(value) else value
+        plain = msgspec.to_builtins(value)
+        strings: dict[str, None] = {}
+        _gather(plain, strings)
+        mask = self.text if _may_hold_secrets(strings) else self._impersonal
+        changes = {text: masked for text in strings if (masked := mask(text)) != text}
+        hidden = frozenset(name for name in strings if name.isupper() and _names_a_secret(name))
+        if not changes and not hidden:
+            return value
+        return msgspec.convert(_changed(plain, changes, hidden), type=type(value))
 
+    def _impersonal(self, text: str) -> str:
+        if self._pattern is None or self._user not in text:
+            return text
+        return self._pattern.sub(self._replace, text)
 
-def _clean(value: Report | Facts) -> bool:
-    """Return whether the value itself can be encoded: no file name in it that is no UTF-8."""
-    try:
-        msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _secret(match: re.Match[str]) -> str:
-    kept = match["scheme"] or match["bearer"] or match["name"] or ""
-    return f"{kept}{SECRET}@" if match["scheme"] else f"{kept}{SECRET}"
+    def _replace(self, match: re.Match[str]) -> str:
+        return f"/home/{self._name}" if match["home"] else self._name
 
 
 def for_facts(facts: Facts, home: str = "") -> Redactor:
-    """Return the redactor for what these facts were seen by."""
-    return Redactor(home or (facts.machine.home if isinstance(facts.machine, Machine) else ""))
+    """Return the redactor for what these facts were seen by.
+
+    The user gets a name that no other path here has, so that two paths never become one.
+    """
+    home = home or (facts.machine.home if isinstance(facts.machine, Machine) else "")
+    strings: dict[str, None] = {}
+    _gather(msgspec.to_builtins(facts), strings)
+    everything, name, number = "\n".join(strings), USER, 1
+    while re.search(rf"/{name}{_END}", everything) and home != f"/home/{name}":
+        name, number = f"{USER}{number}", number + 1
+    return Redactor(home, name)
+
+
+def _paths(home: str, user: str) -> re.Pattern[str]:
+    """Return the pattern of the home folder, and of the user's name as one component of any other path."""
+    whole, name = re.escape(home), re.escape(user)
+    if len(user) < 2 or user in _TECHNICAL or re.fullmatch(_TECHNICAL_FORM, user):
+        return re.compile(rf"(?P<home>{whole}){_END}")
+    return re.compile(rf"(?P<home>{whole}){_END}|(?<=[/~]){name}{_END}")
+
+
+def _gather(value: Any, into: dict[str, None]) -> None:
+    """Note each different string of plain data, keys included."""
+    if isinstance(value, str):
+        into[value] = None
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            into[key] = None
+            _gather(item, into)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _gather(item, into)
+
+
+def _changed(value: Any, changes: dict[str, str], hidden: frozenset[str]) -> Any:
+    """Return plain data with its strings changed, and without the values of the keys in `hidden`."""
+    if isinstance(value, str):
+        return changes.get(value, value)
+    if isinstance(value, dict):
+        return {
+            changes.get(key, key): _hide(item) if key in hidden else _changed(item, changes, hidden)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_changed(item, changes, hidden) for item in value]
+    return value
+
+
+def _hide(value: Any) -> Any:
+    """Return what belongs to a variable called TOKEN or the like, without what it holds."""
+    if isinstance(value, dict):
+        return {key: SECRET if key == "value" else item for key, item in value.items()}
+    return SECRET if isinstance(value, str) else value
+
+
+#: One of these is in every text that holds a secret. Nearly every report has none of them and is spared the
+#: search with the patterns below, which would cost more than all the rest.
+_MARKS = (
+    "hf_", "gho_", "ghp_", "ghs_", "ghu_", "ghr_", "github_pat_", "glpat-", "nvapi-", "sk-", "xox", "npm_",
+    "pypi-AgE", "AIza", "AKIA", "ASIA", "eyJ", "earer", "uthorization", "UTHORIZATION",
+)  # fmt: skip
+_NAME_ENDS = (
+    "token", "secret", "password", "passwd", "passphrase", "_pass", "credential", "credentials", "key",
+    "key_id", "key-id",
+)  # fmt: skip
+
+
+def _may_hold_secrets(strings: Iterable[str]) -> bool:
+    """Return whether any of these texts can hold a secret; it is never wrong with False."""
+    text = "\n".join(strings)
+    if any(mark in text for mark in _MARKS) or ("://" in text and ("@" in text or "/t/" in text)):
+        return True
+    before = text.lower().split("=")
+    return any(_ends_in_secret_name(part) for part in before[:-1])
+
+
+def _ends_in_secret_name(text: str) -> bool:
+    return text.rstrip().rstrip("0123456789_").endswith(_NAME_ENDS)
+
+
+def _names_a_secret(name: str) -> bool:
+    return _ends_in_secret_name(name.lower()) and bool(_forms().name.search(name))
+
+
+class _Forms(NamedTuple):
+    token: re.Pattern[str]
+    url: re.Pattern[str]
+    channel: re.Pattern[str]
+    header: re.Pattern[str]
+    assigned: re.Pattern[str]
+    name: re.Pattern[str]
+
+
+@cache
+def _forms() -> _Forms:
+    """Return what secrets look like; compiled when the first text has a mark of one."""
+    name = r"""(?:(?<![A-Za-z])(?:token|secret|credentials?|(?:api|access|secret|private)[_-]?key(?:[_-]id)?)
+        |(?<=_)pass|password|passwd|passphrase|apikey)(?:_?\d+)?"""
+    harmless = r"(?:[01]|true|false|none|null|yes|no|on|off)"
+    return _Forms(
+        # Case matters: AKIA is a mark of AWS, akia may be anything. pypi-attestations and hf_transfer are
+        # packages, and so may be what begins with sk-.
+        token=re.compile(
+            r"""(?<![A-Za-z0-9])(?:
+              hf_(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{12,} | hf_[a-z]{20,}
+            | gh[opsur]_[A-Za-z0-9]{16,} | github_pat_[A-Za-z0-9_]{20,}
+            | glpat-[A-Za-z0-9_-]{16,} | nvapi-[A-Za-z0-9_-]{16,}
+            | sk-(?=[A-Za-z_-]{0,99}\d)[A-Za-z0-9_-]{20,}
+            | xox[abeoprs]-[A-Za-z0-9-]{10,} | npm_[A-Za-z0-9]{30,} | pypi-AgE[A-Za-z0-9_-]{16,}
+            | AIza[A-Za-z0-9_-]{35}
+            | (?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])
+            | eyJ[A-Za-z0-9_-]{8,999}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+
+            )""",
+            re.VERBOSE,
+        ),
+        # User and password, or a long user alone, which then is a token.
+        url=re.compile(r"""://(?:[^/\s"'@:]*:[^/\s"']*|[^/\s"'@:\\]{16,})@"""),
+        # conda's channels carry their token in the path.
+        channel=re.compile(r"""(://[^\s"']{1,200}?/t/)[A-Za-z0-9-]{8,}(?=/)"""),
+        header=re.compile(r"\b((?:[Bb]earer|(?i:authorization:\s*(?:basic|token)))\s+)[\w.~+/=-]{12,}"),
+        # NAME=value where the name says so. `tiktoken==0.7` is a requirement, USE_TOKEN=1 a switch. No match
+        # crosses from one JSON string into the next: it ends before a quote, a quoted one before , : } ] too.
+        assigned=re.compile(
+            rf"""({name}\s*=\s*)(?!=|["']?\[secret\])
+            (?: "(?!{harmless}")[^"\\,:}}\]]+" | '(?!{harmless}')[^'"\\,:}}\]]+'
+              | (?:\\?["'](?![}}\]:]))? (?!{harmless}(?:[\s"',;&\\]|$)) (?:[^\s"',;&\\]|\\[^\s"'])+ )""",
+            re.VERBOSE | re.IGNORECASE,
+        ),
+        name=re.compile(rf"{name}$", re.VERBOSE | re.IGNORECASE),
+    )
+
+
+def _without_secrets(text: str) -> str:
+    if not _may_hold_secrets((text,)):
+        return text
+    forms = _forms()
+    text = forms.token.sub(SECRET, text)
+    text = forms.url.sub(f"://{SECRET}@", text)
+    text = forms.channel.sub(rf"\1{SECRET}", text)
+    text = forms.header.sub(rf"\1{SECRET}", text)
+    return forms.assigned.sub(rf"\1{SECRET}", text)

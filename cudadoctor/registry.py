@@ -9,7 +9,8 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from cudadoctor.declare import Check
 from cudadoctor.outcomes import Crashed
@@ -18,7 +19,7 @@ GROUP = "cudadoctor.checks"
 LOAD_TIMEOUT_S = 5.0
 
 
-class Registry(NamedTuple):
+class Registry(Struct, frozen=True):
     """Every check by name, who brought it, and the plug-ins that could not be loaded."""
 
     checks: dict[str, Check]

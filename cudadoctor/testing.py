@@ -1,9 +1,10 @@
-"""For tests, ours and a plug-in author's: judge a check by name on facts made by hand or on a fake machine."""
+"""For tests, ours and a plug-in author's: a check judged on facts made by hand, a machine made in memory."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from cudadoctor.declare import Check
@@ -12,6 +13,8 @@ from cudadoctor.host import Memory, NotRegular, Ran, Stack, TooLarge
 from cudadoctor.outcomes import Outcome
 
 Program = Callable[[Sequence[str], Mapping[str, str]], Ran]
+_STACK = Stack(8192, None)
+_MEMORY = Memory(64 << 30, 48 << 30)
 
 
 def judge(name: str, facts: Facts | None = None, **sections: Any) -> Outcome:
@@ -36,9 +39,10 @@ def unknown(reason: str = "could not be read") -> Facts:
 class FakeHost:
     """A machine made in memory: files, links, programs and limits are what the test says.
 
-    `files` maps a path to its bytes or text, to `Link(text)` or to `Special()`; folders come by themselves,
-    and a path that ends in "/" is an empty one. `executables` are files that may be run; `programs` answer
-    for a path or a name when it is run.
+    `files` maps a path to its bytes or text, to `Link(text)`, to `Special()`, or to an OSError that reading
+    it raises. Folders come by themselves; a path that ends in "/" is an empty one, or with an OSError one
+    that cannot be listed. `executables` are files that may be run; `programs` answer for a path or a name
+    when it is run.
     """
 
     def __init__(
@@ -51,10 +55,10 @@ class FakeHost:
         arch: str = "x86_64",
         kernel: str = "6.1.0",
         home: str = "/home/ada",
-        cwd: str = "/work",
+        cwd: str = "/home/ada",
         own_prefix: str = "/opt/cudadoctor",
-        stack: Stack = Stack(8192, None),
-        memory: Memory = Memory(64 << 30, 48 << 30),
+        stack: Stack = _STACK,
+        memory: Memory = _MEMORY,
         cores: int = 8,
         release: str = "Debian GNU/Linux 12",
     ) -> None:
@@ -65,32 +69,46 @@ class FakeHost:
         self._stack, self._memory, self._cores, self._name = stack, memory, cores, ("Linux", kernel, arch)
         self._tree: dict[str, object] = {"/": _Folder()}
         for path in self._executables:
-            self._plant(path, b"\x7fELF")
+            if path.startswith("/"):
+                self._plant(path, b"\x7fELF")
         for path, content in (files or {}).items():
             self._plant(path, content)
+        for path in self._tree:
+            if not isinstance(self._tree[path.rpartition("/")[0] or "/"], _Folder):
+                raise ValueError(f"{path}: what it is in is no folder")
 
     def _plant(self, path: str, content: object) -> None:
         if path.endswith("/"):
-            path, content = path.rstrip("/"), _Folder()
+            path, content = path.rstrip("/"), _Folder(content if isinstance(content, OSError) else None)
         parent = path.rpartition("/")[0]
         while parent and parent not in self._tree:
             self._tree[parent] = _Folder()
             parent = parent.rpartition("/")[0]
         self._tree[path] = content.encode() if isinstance(content, str) else content
 
-    def _resolve(self, path: str, follow: bool = True, depth: int = 0) -> str:
-        """Walk a path link by link, as the kernel does."""
-        if depth > 40:
-            raise OSError(errno.ELOOP, "Too many levels of symbolic links", path)
-        whole = path if path.startswith("/") else f"{self._cwd}/{path}"
-        at, parts = "", [part for part in whole.split("/") if part not in ("", ".")]
+    def _whole(self, path: str) -> str:
+        return path if path.startswith("/") else f"{self._cwd}/{path}"
+
+    def _resolve(self, path: str, follow: bool = True, links: int = 0) -> str:
+        """Walk a path step by step, as the kernel does; raise what it would."""
+        if not path:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+        if "\0" in path:
+            raise OSError(errno.EINVAL, "not a path: embedded null byte", path)
+        at, parts = "", [part for part in self._whole(path).split("/") if part not in ("", ".")]
+        into = path.endswith(("/", "/."))
         for index, part in enumerate(parts):
             at = at.rpartition("/")[0] if part == ".." else f"{at}/{part}"
+            last = index == len(parts) - 1 and not into
             entry = self._tree.get(at or "/")
-            last = index == len(parts) - 1
             if isinstance(entry, Link) and (follow or not last):
+                if links == 40:
+                    raise OSError(errno.ELOOP, "Too many levels of symbolic links", path)
+                rest = "/".join([*parts[index + 1 :], *([""] if into else [])])
                 base = entry.text if entry.text.startswith("/") else f"{at.rpartition('/')[0]}/{entry.text}"
-                return self._resolve("/".join([base, *parts[index + 1 :]]), follow, depth + 1)
+                return self._resolve(f"{base}/{rest}" if rest or into else base, follow, links + 1)
+            if not last and not isinstance(entry, _Folder):
+                raise _missing(entry, path)
         return at or "/"
 
     def _entry(self, path: str, follow: bool = True) -> object:
@@ -133,14 +151,14 @@ class FakeHost:
 
     def list(self, path: str) -> list[str]:
         """See `Host.list`."""
-        at = self._resolve(path)
         entry = self._entry(path)
-        if isinstance(entry, OSError):
-            raise entry
         if not isinstance(entry, _Folder):
             raise NotADirectoryError(errno.ENOTDIR, "Not a directory", path)
-        start = at.rstrip("/") + "/"
-        return sorted({p[len(start) :].split("/")[0] for p in self._tree if p.startswith(start) and p != start})
+        if entry.error is not None:
+            raise entry.error
+        start = self._resolve(path).rstrip("/") + "/"
+        inside = (path[len(start) :] for path in self._tree if path.startswith(start))
+        return sorted({rest.split("/")[0] for rest in inside if rest})
 
     def kind(self, path: str, follow: bool = True) -> str:
         """See `Host.kind`."""
@@ -150,7 +168,9 @@ class FakeHost:
             return ""
         if isinstance(entry, Link):
             return "link"
-        return "directory" if isinstance(entry, _Folder) else "special" if isinstance(entry, Special) else "file"
+        return (
+            "directory" if isinstance(entry, _Folder) else "special" if isinstance(entry, Special) else "file"
+        )
 
     def readlink(self, path: str) -> str:
         """See `Host.readlink`."""
@@ -161,23 +181,55 @@ class FakeHost:
 
     def realpath(self, path: str) -> str:
         """See `Host.realpath`."""
-        try:
-            return self._resolve(path)
-        except OSError:
+        if "\0" in path:
             return path
+        at, rest, open_links = "", self._whole(path).split("/")[::-1], set()
+        while rest:
+            part = rest.pop()
+            if part in ("", "."):
+                continue
+            if part == _DONE:
+                open_links.discard(rest.pop())
+                continue
+            at = at.rpartition("/")[0] if part == ".." else f"{at}/{part}"
+            entry = self._tree.get(at)
+            if isinstance(entry, Link) and at not in open_links:
+                open_links.add(at)
+                rest += [at, _DONE, *entry.text.split("/")[::-1]]
+                at = "" if entry.text.startswith("/") else at.rpartition("/")[0]
+        return at or "/"
 
     def executable(self, path: str) -> bool:
         """See `Host.executable`."""
-        return self.kind(path) == "file" and bool({path, self.realpath(path)} & self._executables)
+        return self.kind(path) == "file" and self._resolve(path) in map(self.realpath, self._executables)
 
     def run(
-        self, argv: Sequence[str], environ: Mapping[str, str], *, cwd: str | None = None, timeout_s: float = 10
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        *,
+        cwd: str | None = None,
+        timeout_s: float = 10,
     ) -> Ran:
         """See `Host.run`."""
-        program = self._programs.get(argv[0]) or self._programs.get(argv[0].rpartition("/")[2])
+        names = (argv[0], self.realpath(argv[0]), argv[0].rpartition("/")[2])
+        program = next((self._programs[name] for name in names if name in self._programs), None)
         if program is None:
             return Ran(127, "", "", problem="No such file or directory")
         return Ran(0, program, "") if isinstance(program, str) else program(argv, environ)
+
+    @contextmanager
+    def temporary(self, files: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[str]:
+        """See `Host.temporary`."""
+        folder = f"{environ.get('TMPDIR') or '/tmp'}/cudadoctor-fake"
+        self._plant(f"{folder}/", b"")
+        for name, text in files.items():
+            self._plant(f"{folder}/{name}", text)
+        try:
+            yield folder
+        finally:
+            for path in [path for path in self._tree if f"{path}/".startswith(f"{folder}/")]:
+                del self._tree[path]
 
     def stack(self) -> Stack:
         """See `Host.stack`."""
@@ -212,4 +264,14 @@ class Special:
 
 
 class _Folder:
-    pass
+    def __init__(self, error: OSError | None = None) -> None:
+        self.error = error
+
+
+_DONE = "/"  #: after the parts of a link's text: the link whose path follows is resolved
+
+
+def _missing(entry: object, path: str) -> OSError:
+    if entry is None:
+        return FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+    return NotADirectoryError(errno.ENOTDIR, "Not a directory", path)

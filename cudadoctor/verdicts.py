@@ -90,6 +90,8 @@ def _evidence(
     for place in links.places(library, toolkits, libraries)[:2]:
         short = "" if place.name.endswith(".so") else f", which -l{library} does not match"
         yield Evidence(place.folder, f"has {place.name}{short}")
+    if library == "cuda" and not libraries.driver:
+        yield Evidence("/etc/ld.so.cache", "no libcuda.so.1: the loader knows no NVIDIA driver here")
 
 
 def _state(library: str, directory: LinkDirectory | None) -> str:

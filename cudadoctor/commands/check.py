@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from msgspec import structs
 
 from cudadoctor import __version__
+from cudadoctor.bounded import Call
 from cudadoctor.commands.look import facts_for
 from cudadoctor.config import Config, load_config
 from cudadoctor.declare import Check
-from cudadoctor.engine import examine, needed
+from cudadoctor.engine import everything, examine, needed
 from cudadoctor.findings import Severity
 from cudadoctor.mistakes import UserMistake, nearest
 from cudadoctor.outcomes import Failed, Outcome
@@ -26,12 +27,16 @@ HEAD = ("target", "environ", "packages", "toolkits", "machine")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check the target and print the report; return its exit code."""
+    """Check the target and print the report; return its exit code.
+
+    Where every check runs, looking begins at once: compilers are asked while the checks are being loaded.
+    """
     started = time.perf_counter()
+    looking = None if options.names else Call(lambda: facts_for(options, everything(options.deep)))
     registry = load()
     config = load_config(options.config, options.no_config, registry)
     checks = choose(registry, options.names, [*options.ignore, *config.ignore])
-    facts = facts_for(options, needed(checks, options.deep) | set(HEAD))
+    facts = looking.result() if looking else facts_for(options, needed(checks, options.deep) | set(HEAD))
     outcomes: list[Outcome] = examine(facts, checks, registry.own())
     outcomes += failures(registry, options.names, options.ignore)
     report = Report(

@@ -6,14 +6,13 @@ import argparse
 import sys
 
 from cudadoctor.commands.look import facts_for
-from cudadoctor.engine import PROBES
+from cudadoctor.engine import everything
 from cudadoctor.redact import for_facts
 from cudadoctor.report import encode
 
 
 def run(options: argparse.Namespace) -> int:
     """Print every section of facts, redacted."""
-    wanted = set(PROBES) if options.deep else set(PROBES) - {"deep"}
-    facts = facts_for(options, wanted)
+    facts = facts_for(options, everything(options.deep))
     sys.stdout.buffer.write(encode(for_facts(facts).value(facts)) + b"\n")
     return 0

@@ -5,10 +5,10 @@ Modules, not TOML: these rows are on the path of every check, and parsing TOML c
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 
-class Package(NamedTuple):
+class Package(Struct, frozen=True):
     """What brings a header, by packager. `{mm}` is a version like 13-0."""
 
     conda: str
@@ -17,7 +17,7 @@ class Package(NamedTuple):
     apt: str
 
 
-class Header(NamedTuple):
+class Header(Struct, frozen=True):
     """One header, the package that brings it, and who includes it."""
 
     name: str

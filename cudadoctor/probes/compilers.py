@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from cudadoctor.facts import Compiler, Compilers, CompilerUse, Environ, LinkSearch, Packages
 from cudadoctor.host import Host, which
+from cudadoctor.simulate.linker import LINKERS_OWN
 
 _MARK = "/.cudadoctor"
 _TIMEOUT_S = 5.0
@@ -28,7 +29,9 @@ def probe(host: Host, environ: Environ, packages: Packages) -> Compilers:
     found: dict[str, Compiler] = {}
     threads = []
     for command, linking in _commands(host, uses, environ).items():
-        thread = threading.Thread(target=_into, args=(found, host, command, linking, environ, variables), daemon=True)
+        thread = threading.Thread(
+            target=_into, args=(found, host, command, linking, environ, variables), daemon=True
+        )
         thread.start()
         threads.append(thread)
     for thread in threads:
@@ -53,7 +56,12 @@ def _uses(host: Host, environ: Environ, packages: Packages) -> Iterator[Compiler
         if environ.get("CC") and not _appended_ccbin(environ):
             command, rule = environ.get("CC") or "", "CC, which it hands to nvcc as -ccbin"
         yield CompilerUse(consumer, "device", command, rule)
-    yield CompilerUse("cmake", "device", environ.get("CUDAHOSTCXX") or cxx, "CUDAHOSTCXX" if environ.get("CUDAHOSTCXX") else cxx_rule)
+    yield CompilerUse(
+        "cmake",
+        "device",
+        environ.get("CUDAHOSTCXX") or cxx,
+        "CUDAHOSTCXX" if environ.get("CUDAHOSTCXX") else cxx_rule,
+    )
     if packages.find("triton") or packages.find("pytorch-triton"):
         yield CompilerUse("triton", "stub", *_triton_compiler(host, environ))
 
@@ -68,8 +76,8 @@ def _device_compiler(environ: Environ) -> tuple[str, str]:
         return found, "-ccbin in NVCC_APPEND_FLAGS"
     if found := _ccbin(environ.get("NVCC_PREPEND_FLAGS") or ""):
         return found, "-ccbin in NVCC_PREPEND_FLAGS"
-    if found := environ.get("NVCC_CCBIN"):
-        return found, "NVCC_CCBIN"
+    if named := environ.get("NVCC_CCBIN"):
+        return named, "NVCC_CCBIN"
     return "g++", "nvcc's default, g++ on PATH"
 
 
@@ -97,7 +105,12 @@ def _commands(host: Host, uses: tuple[CompilerUse, ...], environ: Environ) -> di
 
 
 def _into(
-    found: dict[str, Compiler], host: Host, command: str, linking: bool, environ: Environ, variables: Mapping[str, str]
+    found: dict[str, Compiler],
+    host: Host,
+    command: str,
+    linking: bool,
+    environ: Environ,
+    variables: Mapping[str, str],
 ) -> None:
     try:
         found[command] = _compiler(host, command, linking, environ, variables)
@@ -105,7 +118,9 @@ def _into(
         found[command] = Compiler(command, "", problem=f"{type(error).__name__}: {error}")
 
 
-def _compiler(host: Host, command: str, linking: bool, environ: Environ, variables: Mapping[str, str]) -> Compiler:
+def _compiler(
+    host: Host, command: str, linking: bool, environ: Environ, variables: Mapping[str, str]
+) -> Compiler:
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -129,7 +144,7 @@ def _compiler(host: Host, command: str, linking: bool, environ: Environ, variabl
         reason = dry.problem or ("did not answer in time" if dry.timed_out else _first_line(dry.stderr))
         return Compiler(command, path, problem=reason or f"exit status {dry.status} without a word")
     family, version, triple = told
-    search = _search(host, family, dry.stderr, dirs, environ, variables) if linking else None
+    search = _search(host, told, dry.stderr, dirs, environ, variables) if linking else None
     return Compiler(command, path, family, version, triple, search)
 
 
@@ -154,35 +169,68 @@ def _identity(text: str) -> tuple[str, str, str] | None:
 
 def _search_dirs(into: list[str], host: Host, argv: list[str], variables: Mapping[str, str]) -> None:
     """Ask GCC in which forms, and at which places of its order, it looks into LIBRARY_PATH."""
-    ran = host.run(
-        [*argv, "-print-search-dirs"], {**variables, "LIBRARY_PATH": _MARK}, timeout_s=_TIMEOUT_S
-    )
+    ran = host.run([*argv, "-print-search-dirs"], {**variables, "LIBRARY_PATH": _MARK}, timeout_s=_TIMEOUT_S)
     if match := re.search(r"^libraries: =?(.*)$", ran.stdout, re.MULTILINE):
         into += match[1].split(":")
 
 
 def _search(
-    host: Host, family: str, dry: str, dirs: list[str], environ: Environ, variables: Mapping[str, str]
+    host: Host,
+    told: tuple[str, str, str],
+    dry: str,
+    dirs: list[str],
+    environ: Environ,
+    variables: Mapping[str, str],
 ) -> LinkSearch | None:
     """Put the linker's whole search order together; None where the driver did not show its command."""
+    family, _, triple = told
     line = next((text for text in reversed(dry.splitlines()) if text.startswith(" ") and _MARK in text), "")
     words = _words(line)
     if not words:
         return None
-    shown = [word[2:] for word in words if word.startswith("-L") and len(word) > 2]
+    shown = _folders_of(words)
     linker = _linker(host, words, environ)
     builtin, sysroot = _builtin(host, linker, words, variables), _option(words, "--sysroot")
-    machine, bits = _emulation(words)
+    machine, bits = _emulation(words, triple)
     before, after = shown[: shown.index(_MARK)], shown[shown.index(_MARK) + 1 :]
     if family == "gcc":
-        forms = [_template(entry) for entry in dirs if entry not in ("/lib/", "/usr/lib/")]
-        listed = {entry.rstrip("/") for entry in forms}
-        after = [*(entry for entry in after if entry.rstrip("/") not in listed), *forms]
+        after = _weave(after, [_template(entry) for entry in dirs if entry not in LINKERS_OWN])
     else:
         after = [*after, "{LIBRARY_PATH}"]
     builtin = [_under(sysroot, entry) for entry in builtin]
-    entries = tuple([*before, "{-L}", *after, *builtin])
+    entries = (*before, "{-L}", *after, *builtin)
     return LinkSearch(entries, linker, machine, bits, single_pass=family != "gcc")
+
+
+def _folders_of(words: list[str]) -> list[str]:
+    """Return the -L folders of a linker's command line, in either spelling."""
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    return [word[2:] or following for word, following in pairs if word.startswith("-L")]
+
+
+def _weave(shown: list[str], forms: list[str]) -> list[str]:
+    """Put the forms for LIBRARY_PATH at their places among the folders that GCC showed without it.
+
+    `forms` has GCC's own folders in the same order, with those that do not exist; `shown` may have more,
+    from a specs file, before, between or behind.
+    """
+    woven: list[str] = []
+    at = end = 0
+    for place, folder in enumerate(shown):
+        if folder in forms[at:]:
+            at, end = forms.index(folder, at) + 1, place + 1
+    at = 0
+    for place, folder in enumerate(shown):
+        if folder in forms[at:]:
+            through = forms.index(folder, at) + 1
+            woven += forms[at:through]
+            at = through
+        else:
+            woven.append(folder)
+        if place + 1 == end:
+            woven += forms[at:]
+            at = len(forms)
+    return woven + forms[at:]
 
 
 def _words(line: str) -> list[str]:
@@ -193,6 +241,7 @@ def _words(line: str) -> list[str]:
 
 
 def _template(entry: str) -> str:
+    entry = entry[:-1] if len(entry) > 1 and entry.endswith("/") else entry
     return entry.replace(_MARK, "{LIBRARY_PATH}", 1) if entry.startswith(_MARK) else entry
 
 
@@ -205,11 +254,15 @@ def _option(words: list[str], name: str) -> str:
     return ""
 
 
-def _emulation(words: list[str]) -> tuple[str, int]:
-    name = _option(words, "-m") or next((word[2:] for word in words if word.startswith("-melf")), "")
-    if name.startswith("aarch64"):
-        return "aarch64", 64
-    return _EMULATIONS.get(name, ("", 64))
+def _emulation(words: list[str], triple: str) -> tuple[str, int]:
+    """Return machine and bits of the output: as `-m` says, in either spelling, else the compiler's own."""
+    for name in (_option(words, "-m"), *(word[2:] for word in words if word.startswith("-m"))):
+        if name.startswith("aarch64"):
+            return "aarch64", 64
+        if name in _EMULATIONS:
+            return _EMULATIONS[name]
+    machine = triple.partition("-")[0]
+    return ("i386", 32) if re.fullmatch(r"i[3-6]86", machine) else (machine, 64)
 
 
 def _linker(host: Host, words: list[str], environ: Environ) -> str:
@@ -230,6 +283,8 @@ def _linker(host: Host, words: list[str], environ: Environ) -> str:
 
 def _builtin(host: Host, linker: str, words: list[str], variables: Mapping[str, str]) -> list[str]:
     """Return the folders built into the linker, as its default script lists them."""
+    if "gold" in linker:
+        return ["/lib", "/usr/lib"]
     if not linker or "lld" in linker or "mold" in linker:
         return []
     emulation = _option(words, "-m")

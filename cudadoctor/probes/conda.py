@@ -10,7 +10,19 @@ from cudadoctor.probes.environ import activate_scripts
 
 _RECORD_LIMIT = 16 << 20
 #: Records that some check looks at; of all others only the number is kept.
-_PREFIXES = ("cuda", "libcu", "libnv", "libnpp", "gcc", "gxx", "binutils", "ld_impl", "sysroot", "cudnn", "nccl")
+_PREFIXES = (
+    "cuda",
+    "libcu",
+    "libnv",
+    "libnpp",
+    "gcc",
+    "gxx",
+    "binutils",
+    "ld_impl",
+    "sysroot",
+    "cudnn",
+    "nccl",
+)
 _NAMES = frozenset(["python", "pytorch", "pytorch-gpu", "ninja", "cmake", "clang", "conda-gcc-specs"])
 
 
@@ -41,11 +53,11 @@ def _matters(entry: str) -> bool:
 
 def _record(host: Host, folder: str, entry: str) -> CondaRecord:
     """Read one record; what its file name tells stands in for one that is damaged."""
-    name, version, build = (entry.removesuffix(".json").rsplit("-", 2) + ["", ""])[:3]
+    name, version, build = [*entry.removesuffix(".json").rsplit("-", 2), "", ""][:3]
     try:
         record = _DECODER.decode(host.read(f"{folder}/{entry}", _RECORD_LIMIT))
     except OSError as error:
         return CondaRecord(name, version, build, problem=error.strerror or str(error))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         return CondaRecord(name, version, build, problem=f"damaged: {error}")
     return CondaRecord(record.name, record.version, record.build, str(record.channel))

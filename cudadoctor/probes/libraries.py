@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
 
 from cudadoctor.facts import (
     Compilers,
@@ -22,47 +24,89 @@ from cudadoctor.facts import (
     Toolkits,
 )
 from cudadoctor.host import Host, NotRegular
+from cudadoctor.simulate.linker import detours, expand, file_names
 
 #: Names that some link line of the stack, or a CMake target of FindCUDAToolkit, asks for.
 NAMES = (
-    "cudart cuda cublas cublasLt cufft curand cusolver cusparse nvrtc nvJitLink nvidia-ml cudnn nccl "
-    "c10 c10_cuda torch torch_cpu torch_cuda torch_python"
-).split()
+    "cudart", "cuda", "cublas", "cublasLt", "cufft", "curand", "cusolver", "cusparse", "nvrtc", "nvJitLink",
+    "nvidia-ml", "cudnn", "nccl", "c10", "c10_cuda", "torch", "torch_cpu", "torch_cuda", "torch_python",
+)  # fmt: skip
 _RUNTIME = ("libcuda.so.1", "libcudart.so*")
 _EM = {62: "x86_64", 183: "aarch64", 3: "i386", 40: "arm", 243: "riscv64", 21: "ppc64", 22: "s390x"}
 _ET: dict[int, LibraryKind] = {1: "object", 2: "executable", 3: "shared"}
 _SCRIPT_LIMIT = 64 << 10
+_SCRIPT_DEPTH = 8
 _ARCHIVE_LIMIT = 4 << 20
 
 
 def probe(
-    host: Host, environ: Environ, packages: Packages, toolkits: Toolkits, compilers: Compilers, machine: Machine
+    host: Host,
+    environ: Environ,
+    packages: Packages,
+    toolkits: Toolkits,
+    compilers: Compilers,
+    machine: Machine,
 ) -> Libraries:
     """Return what each candidate folder holds."""
-    folders = _folders(environ, packages, toolkits, compilers)
     owned = {folder for toolkit in toolkits.toolkits for folder in (*toolkit.lib, *toolkit.stubs)}
     names = {f"lib{name}{suffix}" for name in NAMES for suffix in (".so", ".a")} | set(_RUNTIME)
-    directories = {folder: _directory(host, folder, names, folder in owned) for folder in folders}
-    members = _members(directories)
-    if more := {name for name in members if not name.startswith("/")}:
-        directories = {folder: _directory(host, folder, names | more, folder in owned) for folder in folders}
-    absolute = {name: file for name in members if name.startswith("/") and (file := describe(host, name))}
-    return Libraries(directories, tuple(sorted(names | more)), absolute, tuple(_cached_driver(host)))
+    found = inventory(host, _folders(host, environ, packages, toolkits, compilers), names, owned)
+    return Libraries(found.directories, found.names, found.absolute, tuple(_cached_driver(host)))
 
 
-def _members(directories: dict[str, LinkDirectory]) -> set[str]:
-    """Return the files that linker scripts lead to: absolute paths, or names to look for in every folder."""
-    found = set()
-    for directory in directories.values():
-        for file in directory.files.values():
-            for member in file.members:
-                name = member[2:]
-                found |= {f"lib{name}.so", f"lib{name}.a"} if member.startswith("-l") else {member}
-    return found
+def inventory(
+    host: Host, folders: Iterable[str], names: Iterable[str], owned: Collection[str] = ()
+) -> Libraries:
+    """Return what `folders` hold of the file `names`, and of what the linker scripts among them lead to.
+
+    In the folders of a toolkit of its own (`owned`) every CUDA library is looked at.
+    """
+    wanted, places = set(names), dict.fromkeys(folders)
+    absolute: dict[str, LibraryFile] = {}
+    directories: dict[str, LinkDirectory] = {}
+    for _ in range(_SCRIPT_DEPTH):
+        directories = {place: _directory(host, place, wanted, place in owned) for place in places}
+        led = _led_to(directories, absolute)
+        fresh = {path: file for path in led.absolute - absolute.keys() if (file := describe(host, path))}
+        if not fresh and led.names <= wanted and led.places <= places.keys():
+            break
+        absolute |= fresh
+        wanted |= led.names
+        places |= dict.fromkeys(sorted(led.places))
+    return Libraries(directories, tuple(sorted(wanted)), absolute)
+
+
+class _LedTo(NamedTuple):
+    """What linker scripts make ld look for: names in every folder, folders, and files by their whole path."""
+
+    names: set[str]
+    places: set[str]
+    absolute: set[str]
+
+
+def _led_to(directories: Mapping[str, LinkDirectory], absolute: Mapping[str, LibraryFile]) -> _LedTo:
+    led = _LedTo(set(), set(), set())
+    for folder, directory in directories.items():
+        for name, file in directory.files.items():
+            _add_members(led, file, f"{folder.rstrip('/')}/{name}")
+    for path, file in absolute.items():
+        _add_members(led, file, path)
+    return led
+
+
+def _add_members(led: _LedTo, file: LibraryFile, path: str) -> None:
+    for member in file.members:
+        if member.startswith("-l"):
+            led.names.update(file_names(member[2:]))
+        elif member.startswith("/"):
+            led.absolute.add(member)
+        else:
+            led.names.add(member)
+            led.places.update((".", path.rpartition("/")[0] or "/"))
 
 
 def _folders(
-    environ: Environ, packages: Packages, toolkits: Toolkits, compilers: Compilers
+    host: Host, environ: Environ, packages: Packages, toolkits: Toolkits, compilers: Compilers
 ) -> dict[str, None]:
     """Return every folder that a link line of this target can reach, or could with another CUDA_HOME."""
     found: dict[str, None] = {}
@@ -82,15 +126,17 @@ def _folders(
         found[path] = None
     for compiler in compilers.compilers.values():
         if compiler.search is not None:
-            found |= dict.fromkeys(search_folders(compiler.search, environ.get("LIBRARY_PATH")))
+            found |= dict.fromkeys(search_folders(host, compiler.search, environ.get("LIBRARY_PATH")))
     return found
 
 
-def search_folders(search: LinkSearch, library_path: str | None) -> list[str]:
-    """Return the folders of a search order with LIBRARY_PATH filled in, the line's own `-L` left out."""
-    from cudadoctor.simulate.linker import expand
+def search_folders(host: Host, search: LinkSearch, library_path: str | None) -> list[str]:
+    """Return the folders that a search order leads to with this LIBRARY_PATH, and those that decide it.
 
-    return expand(search, (), library_path)
+    The line's own `-L` is left out.
+    """
+    folders = expand(search, (), library_path, lambda folder: host.kind(folder) == "directory")
+    return [*folders, *detours(library_path)]
 
 
 def _directory(host: Host, folder: str, names: set[str], owned: bool) -> LinkDirectory:
@@ -127,7 +173,7 @@ def describe(host: Host, path: str) -> LibraryFile | None:
         return LibraryFile("unreadable", reason=error.strerror or "")
     resolved = host.realpath(path)
     if not host.kind(path):
-        kind_there = "loop" if host.kind(resolved, follow=False) == "link" else "dangling"
+        kind_there: LibraryKind = "loop" if host.kind(resolved, follow=False) == "link" else "dangling"
         return LibraryFile(kind_there, link=link, resolved=resolved)
     return _content(host, path, link, resolved)
 
@@ -139,75 +185,190 @@ def _content(host: Host, path: str, link: str, resolved: str) -> LibraryFile:
             kind, machine, bits = _elf(head, host.size(path))
             return LibraryFile(kind, machine, bits, link, resolved)
         if head.startswith((b"!<arch>\n", b"!<thin>\n")):
-            kind, machine, bits = _archive(host, path, head)
-            return LibraryFile(kind, machine, bits, link, resolved)
+            return _archive(host.head(path, _ARCHIVE_LIMIT), host.size(path), link, resolved)
         if not head:
             return LibraryFile("empty", link=link, resolved=resolved)
-        return _script(host.head(path, _SCRIPT_LIMIT), link, resolved)
+        return _text(host.head(path, _SCRIPT_LIMIT), link, resolved)
     except NotRegular:
-        return LibraryFile("directory" if host.kind(path) == "directory" else "special", link=link, resolved=resolved)
+        return LibraryFile(_irregular(host, path, resolved), link=link, resolved=resolved)
     except OSError as error:
         return LibraryFile("unreadable", link=link, resolved=resolved, reason=error.strerror or "")
+
+
+def _irregular(host: Host, path: str, resolved: str) -> LibraryKind:
+    """Return the kind of what is no regular file; /dev/null reads as an empty one."""
+    if host.kind(path) == "directory":
+        return "directory"
+    return "empty" if resolved == "/dev/null" else "special"
+
+
+class _Header(NamedTuple):
+    """The fields of an ELF header from e_type on."""
+
+    kind: int
+    machine: int
+    version: int
+    entry: int
+    segments: int
+    sections: int
+    flags: int
+    size: int
+    segment: int
+    segment_count: int
+    section: int
+    section_count: int
 
 
 def _elf(head: bytes, size_bytes: int) -> tuple[LibraryKind, str, int]:
     """Return kind, machine and bits from an ELF header.
 
-    A header whose own sizes are wrong, or whose section table lies beyond the end of the file, is one that
-    ld stops at ("file too short"), whatever machine it is for.
+    ld stops at a header that contradicts itself and at a table that lies beyond the end of the file ("file
+    too short"), whatever machine the file is for.
     """
-    bits = {1: 32, 2: 64}.get(head[4] if len(head) > 4 else 0, 0)
-    shape = {32: (52, "HHIIIIIHHHHHH"), 64: (64, "HHIQQQIHHHHHH")}.get(bits)
-    if shape is None or len(head) < shape[0]:
-        return "unrecognised", "", 0
-    fields = struct.unpack_from((">" if head[5] == 2 else "<") + shape[1], head, 16)
-    kind, machine, sections, header, count, each = fields[0], fields[1], *(fields[i] for i in (5, 7, 11, 10))
-    whole = header == shape[0] and sections + count * each <= size_bytes
-    return (_ET.get(kind, "unrecognised") if whole else "unrecognised"), _EM.get(machine, f"EM {machine}"), bits
+    nothing: tuple[LibraryKind, str, int] = ("unrecognised", "", 0)
+    bits = {1: 32, 2: 64}.get(head[4] if len(head) > 6 else 0, 0)
+    length, fields, section = {32: (52, "HHIIIIIHHHHH", 40), 64: (64, "HHIQQQIHHHHH", 64)}.get(
+        bits, (0, "", 0)
+    )
+    if not bits or len(head) < length or head[5] not in (1, 2) or head[6] != 1:
+        return nothing
+    header = _Header._make(struct.unpack_from((">" if head[5] == 2 else "<") + fields, head, 16))
+    has_sections = header.sections >= length
+    if header.section_count and (not has_sections or header.section != section):
+        return nothing
+    if header.kind == 1 and not has_sections:
+        return nothing
+    ends = [header.segments + header.segment_count * header.segment if header.segment_count else 0]
+    ends += [header.sections + max(header.section_count, 1) * section if has_sections else 0]
+    if max(ends) > size_bytes:
+        return nothing
+    return _ET.get(header.kind, "unrecognised"), _EM.get(header.machine, f"EM {header.machine}"), bits
 
 
-def _archive(host: Host, path: str, head: bytes) -> tuple[LibraryKind, str, int]:
-    """Return kind, machine and bits of an archive: ld judges it by its first object.
+def _archive(data: bytes, size_bytes: int, link: str, resolved: str) -> LibraryFile:
+    """Return what an archive is, from its beginning: ld judges it by its first member.
 
-    A symbol table comes first in any archive that ld can use ("archive has no index" otherwise).
+    Another machine's member makes ld go past the archive. One of its own needs a symbol table before it
+    ("archive has no index" otherwise).
     """
-    data = host.head(path, _ARCHIVE_LIMIT) if head.startswith(b"!<arch>") else b""
     offset, indexed = 8, False
     while offset + 60 <= len(data):
         name, size = data[offset : offset + 16].rstrip(), data[offset + 48 : offset + 58].strip()
         if not size.isdigit():
-            return "unrecognised", "", 0
+            return LibraryFile("unrecognised", link=link, resolved=resolved)
+        start, length = offset + 60, int(size)
         if name not in (b"/", b"//", b"/SYM64/"):
-            body = data[offset + 60 : offset + 60 + int(size)]
-            if body.startswith(b"\x7fELF"):
-                return "archive", *_elf(body[:64], int(size))[1:]
-            return ("archive" if indexed else "unrecognised"), "", 0
-        indexed = True
-        offset += 60 + int(size) + int(size) % 2
+            thin = data.startswith(b"!<thin>")
+            body = b"" if thin else data[start : start + min(length, 64)]
+            kind, machine, bits = _member(body, min(length, size_bytes - start))
+            return LibraryFile(kind, machine, bits, link, resolved, reason="" if indexed else "no index")
+        indexed = indexed or name != b"//"
+        offset = start + length + length % 2
     damaged = offset == 8 and len(data) > 8
-    return "unrecognised" if damaged else "archive", "", 0
+    return LibraryFile("unrecognised" if damaged else "archive", link=link, resolved=resolved)
 
 
-_COMMENT = re.compile(r"/\*.*?\*/|^\s*#[^\n]*", re.DOTALL | re.MULTILINE)
-_BALANCED = r"\((?:[^()]|\((?:[^()]|\([^()]*\))*\))+\)"
-_COMMANDS = "INPUT GROUP OUTPUT_FORMAT OUTPUT_ARCH TARGET SEARCH_DIR ENTRY EXTERN STARTUP ASSERT PROVIDE HIDDEN"
-_STATEMENT = re.compile(rf"\s*(?:(?:{'|'.join(_COMMANDS.split())})\s*{_BALANCED}|[A-Za-z_.$][\w.$]*\s*=[^;=]+;|;)")
+def _member(head: bytes, size_bytes: int) -> tuple[LibraryKind, str, int]:
+    """Return what an archive is by its first member; one that is no ELF file tells no machine."""
+    if not head.startswith(b"\x7fELF") or len(head) < 64:
+        return "archive", "", 0
+    kind, machine, bits = _elf(head, size_bytes)
+    return ("unrecognised" if kind == "unrecognised" else "archive"), machine, bits
 
 
-def _script(data: bytes, link: str, resolved: str) -> LibraryFile:
-    """Read a linker script as far as its commands name files; ld stops at text that is none."""
-    text = _COMMENT.sub(" ", data.decode("utf-8", "replace"))
-    if b"\0" in data or _STATEMENT.sub("", text).strip():
-        printable = b"\0" not in data and data.isascii()
-        return LibraryFile("text" if printable else "unrecognised", link=link, resolved=resolved)
+def _text(data: bytes, link: str, resolved: str) -> LibraryFile:
+    """Return what ld takes a file for that is neither ELF nor archive: a linker script, or nothing."""
+    script = read_script(data.decode("latin-1"))
+    kind: LibraryKind = "script"
+    if not script.valid:
+        kind = "text" if b"\0" not in data and data.isascii() else "unrecognised"
+    members = script.members if script.valid else ()
+    return LibraryFile(kind, "", 0, link, resolved, members, script.output_format, script.reason)
+
+
+class Script(NamedTuple):
+    """A linker script as far as it names files. `reason`: what in it is not followed here."""
+
+    valid: bool
+    members: tuple[str, ...] = ()
+    output_format: str = ""
+    reason: str = ""
+
+
+#: A token of ld's own scanner by the letter of its group; a character that none takes makes ld give up.
+_TOKEN = re.compile(
+    r"""(?P<_>[ \t\r\n]+|/\*(?:[^*]|\*(?!/))*\*/)
+    | (?P<h>\#[^\n]*)
+    | (?P<q>"[^"]*")
+    | (?P<l>-l[A-Za-z0-9_/.\\$~+:\[\],=-]+)
+    | (?P<n>[A-Za-z_/.\\$~][A-Za-z0-9_/.\\$~+:\[\],=-]*)
+    | (?P<d>(?:0[xX][0-9A-Fa-f]+|[0-9]+)[MKmk]?)
+    | (?P<p>[-+=!~>,;:(){}])""",
+    re.VERBOSE,
+)
+#: Commands that are read, by letter; the rest of ld's, which are not followed.
+_LETTERS = {"INPUT": "I", "GROUP": "I", "OUTPUT_FORMAT": "F", "ENTRY": "E", "AS_NEEDED": "A"}
+_OTHERS = {
+    "ASSERT", "EXTERN", "FORCE_COMMON_ALLOCATION", "FORCE_GROUP_ALLOCATION", "HIDDEN", "INCLUDE", "INSERT",
+    "INHIBIT_COMMON_ALLOCATION", "LD_FEATURE", "MEMORY", "NOCROSSREFS", "NOCROSSREFS_TO", "OUTPUT", "PHDRS",
+    "OUTPUT_ARCH", "PROVIDE", "PROVIDE_HIDDEN", "REGION_ALIAS", "SEARCH_DIR", "SECTIONS", "STARTUP", "TARGET",
+    "VERSION",
+}  # fmt: skip
+
+
+def _list_of(item: str) -> str:
+    return rf"\({item}(?:,?{item})*\)"
+
+
+_NAME = r"[nqlIFEK]"
+_ITEM = rf"(?:{_NAME}|A{_list_of(rf'(?:{_NAME}|A{_list_of(_NAME)})')})"
+_FORMAT = re.compile(r"F\(([nq])(?:,[nq],[nq])?\)")
+_STATEMENT = re.compile(rf"h|;|I{_list_of(_ITEM)}|{_FORMAT.pattern}|E\([nq]\)|n=d;")
+#: What ld may accept, with an effect that is not followed: another command, an expression, an odd member.
+_BEYOND = re.compile(r"K|n=[^;]*;|I\([^()]*[-=!~>;:{}hd]")
+
+
+def read_script(text: str) -> Script:
+    """Read a linker script as ld does: scan it whole, heed OUTPUT_FORMAT wherever it stands, then parse it.
+
+    The tokens are written as a word of one letter each, so that the grammar is a regular expression.
+    """
+    tokens, at = [], 0
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            return Script(False)
+        at = match.end()
+        if match.lastgroup != "_":
+            tokens.append((_letter(match.lastgroup or "", match[0]), match[0]))
+    shape = "".join(letter for letter, _ in tokens)
+    formats = {tokens[found.start(1)][1].strip('"') for found in _FORMAT.finditer(shape)}
+    return _parse(shape, [token for _, token in tokens], formats)
+
+
+def _letter(group: str, token: str) -> str:
+    if group == "n":
+        return _LETTERS.get(token, "K" if token in _OTHERS else "n")
+    return token if group == "p" else group
+
+
+def _parse(shape: str, tokens: list[str], formats: set[str]) -> Script:
     members: list[str] = []
-    for body in re.findall(rf"\b(?:INPUT|GROUP)\s*({_BALANCED})", text):
-        words = re.sub(r"\bAS_NEEDED\b|[()]|(?<=\s),(?=\s)", " ", body).split()
-        members += [word.strip('"') for word in words]
-    output = re.search(r"OUTPUT_FORMAT\s*\(\s*\"?([^\s,)\"]+)", text)
-    return LibraryFile(
-        "script", link=link, resolved=resolved, members=tuple(members), output_format=output[1] if output else ""
-    )
+    output_format = min(formats, default="")
+    reason = "several OUTPUT_FORMAT" if len(formats) > 1 else ""
+    at = 0
+    while at < len(shape):
+        match = _STATEMENT.match(shape, at)
+        if match is None:
+            beyond = _BEYOND.match(shape, at)
+            return Script(beyond is not None, (), output_format, f"{tokens[at]} in it" if beyond else "")
+        if shape[at] == "I":
+            inside = [i for i in range(at + 2, match.end()) if shape[i] not in "A(),"]
+            members += [tokens[i].strip('"') for i in inside]
+            if any(tokens[i].startswith('"-l') for i in inside):
+                reason = "a quoted -l"
+        at = match.end()
+    return Script(True, tuple(members), output_format, reason)
 
 
 def _cached_driver(host: Host) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from cudadoctor.facts import Machine
 from cudadoctor.host import Host
@@ -14,8 +15,9 @@ def probe(host: Host) -> Machine:
     """Return what limits a build on this host."""
     system, kernel, arch = host.uname()
     memory, stack = host.memory(), host.stack()
-    limit, used = _cgroup_memory(host)
-    available = min(memory.available_bytes, max(0, limit - used)) if limit else memory.available_bytes
+    total, available = memory.total_bytes, memory.available_bytes
+    for limit, used in _memory_limits(host):
+        total, available = min(total, limit), min(available, max(0, limit - used))
     modules = host.environ.get("LOADEDMODULES", "")
     return Machine(
         arch=arch,
@@ -23,7 +25,7 @@ def probe(host: Host) -> Machine:
         release=host.release(),
         kernel=kernel,
         cores=_cores(host),
-        memory_total_bytes=min(memory.total_bytes, limit) if limit else memory.total_bytes,
+        memory_total_bytes=total,
         memory_available_bytes=available,
         stack_soft_kib=stack.soft_kib,
         stack_hard_kib=stack.hard_kib,
@@ -41,42 +43,67 @@ def _text(host: Host, path: str) -> str:
         return ""
 
 
-def _cgroup_folder(host: Host) -> str:
-    """Return this process's folder in the unified hierarchy; the root where a container hides the rest."""
-    match = re.search(r"^0::(/.*)$", _text(host, "/proc/self/cgroup"), re.MULTILINE)
-    folder = f"/sys/fs/cgroup{match[1]}".rstrip("/") if match else "/sys/fs/cgroup"
-    return folder if host.kind(f"{folder}/memory.max") == "file" else "/sys/fs/cgroup"
+def _cgroups(host: Host, controller: str) -> list[str]:
+    """Return this process's control groups for one controller, from its own to the root: each may limit it.
+
+    A container sees its own group as the root, while /proc/self/cgroup may name a path from outside.
+    """
+    lines = [line.split(":", 2) for line in _text(host, "/proc/self/cgroup").splitlines()]
+    groups = [parts for parts in lines if len(parts) == 3]
+    unified = next((path for _, names, path in groups if not names), "/")
+    own = next((path for _, names, path in groups if controller in names.split(",")), "/")
+    return [*_upwards("/sys/fs/cgroup", unified), *_upwards(f"/sys/fs/cgroup/{controller}", own)]
 
 
-def _cgroup_memory(host: Host) -> tuple[int, int]:
-    """Return the container's memory limit and what it uses without the page cache; 0 where unlimited."""
-    folder = _cgroup_folder(host)
-    limit, used = _text(host, f"{folder}/memory.max"), _text(host, f"{folder}/memory.current")
-    cache = re.search(r"^inactive_file (\d+)", _text(host, f"{folder}/memory.stat"), re.MULTILINE)
-    if not limit.isdigit():
-        old = "/sys/fs/cgroup/memory"
-        limit, used = _text(host, f"{old}/memory.limit_in_bytes"), _text(host, f"{old}/memory.usage_in_bytes")
-        cache = re.search(r"^total_inactive_file (\d+)", _text(host, f"{old}/memory.stat"), re.MULTILINE)
-    if not limit.isdigit() or int(limit) > _UNLIMITED:
-        return 0, 0
-    return int(limit), max(0, (int(used) if used.isdigit() else 0) - (int(cache[1]) if cache else 0))
+def _upwards(root: str, path: str) -> Iterator[str]:
+    parts = [part for part in path.split("/") if part not in ("", ".", "..")]
+    for count in range(len(parts), -1, -1):
+        yield "/".join([root, *parts[:count]])
+
+
+def _memory_limits(host: Host) -> Iterator[tuple[int, int]]:
+    """Yield each limit on this process's memory, and what counts against it without the page cache."""
+    for folder in _cgroups(host, "memory"):
+        for limit_file, used_file, cache_name in _MEMORY_FILES:
+            limit = _number(_text(host, f"{folder}/{limit_file}"))
+            if 0 < limit < _UNLIMITED:
+                used = _number(_text(host, f"{folder}/{used_file}"))
+                cache = re.search(rf"^{cache_name} (\d+)", _text(host, f"{folder}/memory.stat"), re.MULTILINE)
+                yield limit, max(0, used - (int(cache[1]) if cache else 0))
+
+
+_MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def _number(text: str) -> int:
+    """Return the number, or 0 for "max", "-1" and whatever else stands there."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
 
 def _cores(host: Host) -> int:
     """Return the cores this process may use, a container's quota included."""
-    quota, _, period = _text(host, f"{_cgroup_folder(host)}/cpu.max").partition(" ")
-    if quota.isdigit() and period.isdigit() and int(period):
-        return max(1, min(host.cores(), -(-int(quota) // int(period))))
-    return host.cores()
+    cores = host.cores()
+    for folder in _cgroups(host, "cpu"):
+        quota, _, period = _text(host, f"{folder}/cpu.max").partition(" ")
+        if not quota:
+            quota, period = (_text(host, f"{folder}/cpu.cfs_{name}_us") for name in ("quota", "period"))
+        if _number(quota) and _number(period):
+            cores = min(cores, -(-_number(quota) // _number(period)))
+    return max(1, cores)
 
 
 def _container(host: Host) -> str:
+    """Return what kind of container this is, by the mark that each leaves, or ""."""
     if host.kind("/.dockerenv"):
         return "docker"
     if host.kind("/run/.containerenv"):
         return "podman"
     if host.environ.get("KUBERNETES_SERVICE_HOST"):
         return "kubernetes"
-    if name := host.environ.get("container"):
+    if name := host.environ.get("container") or _text(host, "/run/systemd/container"):
         return name
-    return "apptainer" if host.kind("/.singularity.d") == "directory" else ""
+    apptainer = host.environ.get("APPTAINER_CONTAINER") or host.environ.get("SINGULARITY_CONTAINER")
+    return "apptainer" if apptainer or host.kind("/.singularity.d") == "directory" else ""

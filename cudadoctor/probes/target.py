@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from posixpath import basename, dirname, normpath
 from typing import NamedTuple
 
 from cudadoctor.facts import Target
 from cudadoctor.host import Host, which
+from cudadoctor.probes import interpreter
+from cudadoctor.probes.interpreter import numbers, python_folders, python_in
 
 STACK_PACKAGES = ("torch", "vllm", "flashinfer")
+
+#: Places where uv and pipx keep the environments of the programs they run, not those of projects.
+_RUNNERS = re.compile(r"/(?:(?:archive|environments|builds)-v\d+|uv/tools|pipx/(?:venvs|\.cache))/")
+_CONDA_HOMES = ("miniforge3", "mambaforge", "miniconda3", "anaconda3", "micromamba", ".local/share/mamba")
+_CONDA_ROOTS = ("/opt/conda", "/opt/miniforge3", "/opt/miniconda3", "/opt/anaconda3")
 
 
 class Request(NamedTuple):
@@ -23,6 +32,11 @@ class Request(NamedTuple):
 class NoTarget(Exception):
     """What the user named is no Python environment, or none could be found: one line, exit code 2."""
 
+    def __str__(self) -> str:
+        """Return the line, with whatever a terminal would take for a command spelled out."""
+        text = super().__str__()
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
 
 class _Choice(NamedTuple):
     prefix: str
@@ -34,22 +48,19 @@ class _Choice(NamedTuple):
 def probe(host: Host, request: Request) -> Target:
     """Return the environment to diagnose; raise NoTarget where there is none."""
     choice = _choose(host, request)
-    settings = _pyvenv(host, choice.prefix)
-    python = choice.python or _python_in(host, choice.prefix)
-    base = _base_prefix(host, choice.prefix, settings)
-    version = _version(host, choice.prefix, python, base, settings)
-    kind = _kind(host, choice.prefix, settings)
+    python = interpreter.python_at(host, choice.prefix, choice.python)
+    kind = interpreter.kind(host, python)
     return Target(
         prefix=choice.prefix,
         kind=kind,
-        python=python,
-        version=version,
-        base_prefix=base,
-        site_packages=_site_packages(host, choice.prefix, base, version, settings),
-        include=_include(host, base, version),
+        python=python.path,
+        version=interpreter.version(host, python),
+        base_prefix=python.base,
+        site_packages=interpreter.site_packages(host, python),
+        include=interpreter.include(host, python),
         chosen_by=choice.by,
-        active=_is_active(host, choice.prefix, python, kind),
-        notes=choice.notes,
+        active=_is_active(host, choice.prefix, kind),
+        notes=(*choice.notes, *interpreter.notes(host, python)),
     )
 
 
@@ -60,57 +71,84 @@ def _choose(host: Host, request: Request) -> _Choice:
         return _Choice(_named_conda(host, request.name), "", f"--name {request.name}")
     if request.python:
         return _from_python(host, request.python)
-    return _active(host) or _first_on_path(host)
+    found, notes = _active(host)
+    return found or _first_on_path(host, notes)
 
 
 def _absolute(host: Host, path: str) -> str:
-    expanded = host.home() + path[1:] if path == "~" or path.startswith("~/") else path
-    absolute = expanded if expanded.startswith("/") else f"{host.cwd()}/{expanded}"
-    return absolute.rstrip("/") or "/"
+    """Return the path from the root, without `.`, `//` and a last slash; `..` stays where it matters."""
+    whole = host.home() + path[1:] if path == "~" or path.startswith("~/") else path
+    if not whole.startswith("/"):
+        if not (cwd := host.cwd()):
+            raise NoTarget(f"{path}: the current folder is gone")
+        whole = f"{cwd}/{whole}"
+    plain = f"/{normpath(whole).lstrip('/')}"
+    same = plain == whole or host.realpath(plain) == host.realpath(whole)
+    return plain if same else whole.rstrip("/")
+
+
+def _variable(host: Host, name: str) -> str:
+    return host.environ.get(name, "")
+
+
+def _path(host: Host) -> list[str]:
+    """Return the folders of PATH, each once: a PATH can be long, and say the same again and again."""
+    return list(dict.fromkeys(host.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin").split(":")))
+
+
+# --- what the user names ------------------------------------------------------------------------------------
 
 
 def _checked_prefix(host: Host, given: str) -> str:
-    if "\0" in given:
-        raise NoTarget("--prefix: a path cannot hold a NUL byte")
     prefix = _absolute(host, given)
-    match host.kind(prefix):
-        case "":
-            raise NoTarget(f"{given}: no such folder")
-        case "directory":
-            pass
-        case _:
-            raise NoTarget(f"{given}: not a folder")
+    if _is_environment(host, prefix):
+        return prefix
+    if host.executable(prefix):
+        raise NoTarget(f"--prefix {given}: not a folder (name an interpreter with --python)")
     try:
-        names = host.list(prefix)
+        host.list(prefix)
+    except FileNotFoundError:
+        raise NoTarget(f"--prefix {given}: no such folder") from None
+    except NotADirectoryError:
+        raise NoTarget(f"--prefix {given}: not a folder") from None
     except OSError as error:
-        raise NoTarget(f"{given}: {error.strerror}") from None
-    if "conda-meta" not in names and "pyvenv.cfg" not in names and not _python_in(host, prefix):
-        raise NoTarget(f"{given}: no Python environment (no bin/python, conda-meta or pyvenv.cfg in it)")
-    return prefix
+        raise NoTarget(f"--prefix {given}: {error.strerror}") from None
+    raise NoTarget(f"--prefix {given}: no Python environment (no bin/python, conda-meta or pyvenv.cfg in it)")
+
+
+def _is_environment(host: Host, prefix: str) -> bool:
+    return (
+        host.kind(f"{prefix}/pyvenv.cfg") == "file"
+        or host.kind(f"{prefix}/conda-meta") == "directory"
+        or bool(python_in(host, prefix))
+    )
 
 
 def _named_conda(host: Host, name: str) -> str:
     """Find a conda environment by name, in the places that conda itself keeps them."""
-    roots = [host.environ.get("MAMBA_ROOT_PREFIX", ""), _conda_root(host)]
-    roots += [f"{host.home()}/{folder}" for folder in _CONDA_HOMES] + ["/opt/conda", "/opt/miniconda3"]
-    for root in filter(None, roots):
-        if name in ("base", "root") and host.kind(f"{root}/conda-meta") == "directory":
-            return root
+    roots = list(filter(None, _conda_roots(host)))
+    folders = f"{_variable(host, 'CONDA_ENVS_PATH')}:{_variable(host, 'CONDA_ENVS_DIRS')}".split(":")
+    folders += [f"{root}/envs" for root in roots]
     listed = _conda_listed(host)
-    for prefix in [f"{root}/envs/{name}" for root in filter(None, roots)] + listed:
-        if prefix.rsplit("/", 1)[-1] == name and host.kind(f"{prefix}/conda-meta") == "directory":
+    candidates = [f"{folder}/{name}" for folder in folders if folder] + listed
+    if name in ("base", "root"):
+        candidates = roots
+    for prefix in candidates:
+        named = prefix in roots or basename(prefix) == name
+        if named and host.kind(f"{prefix}/conda-meta") == "directory":
             return prefix
-    known = sorted({prefix.rsplit("/", 1)[-1] for prefix in listed})
-    hint = f" (known: {', '.join(known)})" if known else ""
-    raise NoTarget(f"no conda environment is called {name!r}{hint}")
+    known = sorted({basename(prefix) for prefix in listed})
+    hint = f" (known: {', '.join(known[:20])})" if known else ""
+    raise NoTarget(f"--name {name}: no conda environment is called so{hint}")
 
 
-_CONDA_HOMES = ("miniforge3", "mambaforge", "miniconda3", "anaconda3", "micromamba", ".conda")
-
-
-def _conda_root(host: Host) -> str:
-    executable = host.environ.get("CONDA_EXE", "")
-    return executable.rsplit("/", 2)[0] if executable.count("/") > 1 else ""
+def _conda_roots(host: Host) -> Iterator[str]:
+    executable = _variable(host, "CONDA_EXE")
+    yield dirname(dirname(executable)) if executable.startswith("/") else ""
+    yield _variable(host, "MAMBA_ROOT_PREFIX")
+    yield _variable(host, "CONDA_PREFIX").partition("/envs/")[0]
+    yield from (f"{host.home()}/{folder}" for folder in (*_CONDA_HOMES, ".conda"))
+    yield from _CONDA_ROOTS
 
 
 def _conda_listed(host: Host) -> list[str]:
@@ -119,238 +157,191 @@ def _conda_listed(host: Host) -> list[str]:
         text = host.read(f"{host.home()}/.conda/environments.txt").decode("utf-8", "surrogateescape")
     except OSError:
         return []
-    return [line.strip() for line in text.splitlines() if line.startswith("/")]
+    return [line.strip().rstrip("/") for line in text.splitlines() if line.startswith("/")]
 
 
 def _from_python(host: Host, given: str) -> _Choice:
-    found = which(host, given if "/" not in given else _absolute(host, given), _path(host))
+    found = which(host, _absolute(host, given) if "/" in given else given, _path(host))
     if not found:
         reason = "not an executable file" if "/" in given else "not found on PATH"
         raise NoTarget(f"--python {given}: {reason}")
-    if not re.match(r"(python|pypy)", host.realpath(found).rsplit("/", 1)[-1]) and not _shim(host, found):
-        raise NoTarget(f"--python {given}: not a Python interpreter by its name")
-    return _Choice(*_prefix_of(host, found), "--python")
+    python = _interpreter(host, _absolute(host, found))
+    if not python:
+        raise NoTarget(f"--python {given}: not a Python interpreter, nor a script that names one")
+    if _is_python2(host, python):
+        raise NoTarget(f"--python {given}: a Python 2; 3.8 or later is needed")
+    return _Choice(_prefix_of(host, python), python, "--python")
 
 
-def _path(host: Host) -> list[str]:
-    return host.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin").split(":")
+def _is_python2(host: Host, python: str) -> bool:
+    return basename(host.realpath(python)).startswith("python2")
 
 
-def _active(host: Host) -> _Choice | None:
+# --- what is active, or first on PATH -----------------------------------------------------------------------
+
+
+def _active(host: Host) -> tuple[_Choice | None, list[str]]:
     """Return the active environment; of two, the one whose python comes first on PATH."""
-    found, notes = [], []
+    found: list[_Choice] = []
+    notes: list[str] = []
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
-        prefix = host.environ.get(variable, "").rstrip("/")
-        if not prefix:
+        if not (given := _variable(host, variable)):
             continue
-        if host.kind(prefix) != "directory":
-            notes.append(f"{variable}={prefix} is no folder: ignored")
-        elif not _is_own_home(host, prefix):
+        prefix = _absolute(host, given)
+        if not _is_environment(host, prefix):
+            what = "no Python environment" if host.kind(prefix) == "directory" else "no folder"
+            notes.append(f"{variable}={given} is {what}: ignored")
+        elif not (_is_own_home(host, prefix) and _RUNNERS.search(prefix)):
             found.append(_Choice(prefix, "", variable))
     if len(found) == 2:
-        order = [folder.rstrip("/") for folder in _path(host)]
-        found.sort(key=lambda choice: _position(order, f"{choice.prefix}/bin"))
-        loser, winner = found[1], found[0]
-        notes.append(f"{loser.by}={loser.prefix} is set too; {winner.prefix}/bin comes first on PATH")
-    return found[0]._replace(notes=tuple(notes)) if found else None
+        found, note = _first_of(host, found)
+        notes += note
+    if not found:
+        return None, notes
+    if _is_own_home(host, found[0].prefix):
+        notes.append("this program lives in it, and nothing of the stack does")
+    return found[0]._replace(notes=tuple(notes)), notes
 
 
-def _position(order: list[str], folder: str) -> int:
-    return order.index(folder) if folder in order else len(order)
-
-
-def _first_on_path(host: Host) -> _Choice:
+def _first_of(host: Host, found: list[_Choice]) -> tuple[list[_Choice], list[str]]:
+    """Put the one that is meant first, and say so; a home of this program alone is not meant."""
+    if host.realpath(found[0].prefix) == host.realpath(found[1].prefix):
+        return found, []
+    if len(kept := [choice for choice in found if not _is_own_home(host, choice.prefix)]) == 1:
+        return kept, []
+    places: dict[str, int] = {}
+    for index, choice in enumerate(found):
+        if python_in(host, choice.prefix):
+            places[f"{choice.prefix}/bin"] = places[host.realpath(f"{choice.prefix}/bin")] = index
+    where = "neither is on PATH"
     for folder in _path(host):
-        for name in ("python3", "python"):
-            candidate = f"{folder}/{name}" if folder else name
-            if host.executable(candidate):
-                prefix, python = _prefix_of(host, candidate)
-                if not _is_own_home(host, prefix):
-                    return _Choice(prefix, python, f"{name} on PATH")
-    raise NoTarget("no environment is active and no python3 is on PATH: name one with --prefix or --python")
+        plain = folder.rstrip("/")
+        spelled = host.realpath(plain) if plain.endswith("/bin") and plain not in places else plain
+        if (index := places.get(spelled, -1)) >= 0:
+            found = [found[index], found[1 - index]]
+            where = f"{found[0].prefix}/bin comes first on PATH"
+            break
+    return found, [f"{found[1].by}={found[1].prefix} is set too; {where}"]
+
+
+def _first_on_path(host: Host, notes: list[str]) -> _Choice:
+    for name in ("python3", "python"):
+        for folder in _path(host):
+            candidate = which(host, name, [folder])
+            if not candidate or not (python := _interpreter(host, _absolute(host, candidate))):
+                continue
+            prefix = _prefix_of(host, python)
+            if not _is_own_home(host, prefix) and not _is_python2(host, python):
+                return _Choice(prefix, python, f"{name} on PATH", (*notes, *_elsewhere(host, prefix)))
+    stale = f" ({'; '.join(notes)})" if notes else ""
+    raise NoTarget(
+        f"no environment is active, no python3 is on PATH{stale}: name one with --prefix or --python"
+    )
+
+
+def _elsewhere(host: Host, prefix: str) -> Iterator[str]:
+    """Say where the stack is when this program lives beside one that nobody named."""
+    own = host.own_prefix()
+    if host.realpath(own) != host.realpath(prefix) and _has_stack(host, own):
+        yield f"this program lives in {own}, which holds the stack: --prefix {own} would diagnose that one"
 
 
 def _is_own_home(host: Host, prefix: str) -> bool:
     """Return whether `prefix` is only the place that pipx, uvx or the like keeps this program in.
 
     uvx puts its own bin folder first on PATH; whoever runs it means another environment. An environment
-    that holds the stack as well is a real target, whoever lives there.
+    that holds the stack as well is a real target, and so is a system's Python, whoever lives there.
     """
     if host.realpath(prefix) != host.realpath(host.own_prefix()):
         return False
-    return not any(
-        host.kind(f"{prefix}/{lib}/{python}/site-packages/{package}") == "directory"
-        for lib, python in _python_folders(host, prefix)
+    return host.kind(f"{prefix}/pyvenv.cfg") == "file" and not _has_stack(host, prefix)
+
+
+def _has_stack(host: Host, prefix: str) -> bool:
+    return any(
+        host.kind(f"{prefix}/{lib}/{python}/{sites}/{package}") == "directory"
+        for lib, python in python_folders(host, prefix)
+        for sites in ("site-packages", "dist-packages")
         for package in STACK_PACKAGES
     )
 
 
-def _prefix_of(host: Host, python: str) -> tuple[str, str]:
-    """Return the environment an interpreter belongs to, and the interpreter behind any pyenv shim."""
-    python = _shim(host, python) or python
-    own = python.rsplit("/", 2)[0] or "/"
-    if _pyvenv(host, own) or host.kind(f"{own}/conda-meta") == "directory":
-        return own, python
-    return host.realpath(python).rsplit("/", 2)[0] or "/", python
+def _is_active(host: Host, prefix: str, kind: str) -> bool:
+    """Return whether the current variables are those of this environment.
+
+    They are where its variable names it, or its python is the one on PATH (as an image sets it up, without
+    any activation). A system's Python has nothing to activate.
+    """
+    if kind in ("system", "pyenv"):
+        return True
+    current = _variable(host, "CONDA_PREFIX" if kind in ("conda", "pixi") else "VIRTUAL_ENV")
+    if current and host.realpath(current) == host.realpath(prefix):
+        return True
+    first = which(host, "python3", _path(host))
+    return bool(first) and host.realpath(dirname(first)) == host.realpath(f"{prefix}/bin")
+
+
+# --- from a path to an interpreter --------------------------------------------------------------------------
+
+
+def _interpreter(host: Host, path: str) -> str:
+    """Return the interpreter that `path` is or starts; "" for what is neither.
+
+    A shim of pyenv is followed by pyenv's own rules, any other script by the interpreter it names. Programs
+    that stand in for Python under its name (mise's and asdf's shims) are no interpreters.
+    """
+    if found := _shim(host, path):
+        return found
+    try:
+        head = host.head(path, 4096)
+    except OSError:
+        head = b""  # a program may be run by those who cannot read it
+    if head.startswith(b"#!"):
+        lines = [line for line in head.decode("utf-8", "replace").splitlines() if not line.startswith("#")]
+        words = re.findall(r"/[^\s\"';|&$()]*/python[\d.]*(?![\w./-])", "\n".join(lines))
+        return next((word for word in reversed(words) if word != path and host.executable(word)), "")
+    return path if basename(host.realpath(path)).startswith(("python", "pypy")) else ""
+
+
+def _prefix_of(host: Host, python: str) -> str:
+    """Return the environment of an interpreter: its own folder's, else that of the file behind it."""
+    own = dirname(dirname(python))
+    if host.kind(f"{own}/pyvenv.cfg") == "file" or host.kind(f"{own}/conda-meta") == "directory":
+        return own
+    return dirname(dirname(host.realpath(python)))
 
 
 def _shim(host: Host, python: str) -> str:
     """Return the interpreter that a pyenv shim would start, or "" where `python` is no such shim."""
-    root, _, rest = python.rpartition("/shims/")
-    if not root or "/" in rest or host.kind(f"{root}/versions") != "directory":
+    root, _, name = python.rpartition("/shims/")
+    if not root or "/" in name:
+        return ""
+    try:
+        installed = host.list(f"{root}/versions")
+    except OSError:
         return ""
     for version in _pyenv_versions(host, root):
-        found = f"{root}/versions/{version}/bin/{rest}"
-        if host.executable(found):
-            return found
+        series = [known for known in installed if known.startswith(f"{version}.")]
+        for known in [version, *sorted(series, key=numbers, reverse=True)]:
+            if "/" not in known and host.executable(found := f"{root}/versions/{known}/bin/{name}"):
+                return found
     return ""
 
 
 def _pyenv_versions(host: Host, root: str) -> list[str]:
-    if chosen := host.environ.get("PYENV_VERSION"):
+    """Return the versions that pyenv would take: PYENV_VERSION, the nearest file, the global one."""
+    if chosen := _variable(host, "PYENV_VERSION"):
         return chosen.split(":")
-    folder = host.cwd()
-    files = [f"{root}/version"]
+    folder, files = host.cwd(), []
     while folder:
-        files.insert(-1, f"{folder}/.python-version")
+        files.append(f"{folder}/.python-version")
         folder = folder.rpartition("/")[0]
-    for file in files:
+    for file in (*files, f"{root}/version"):
         try:
-            return host.read(file).decode("utf-8", "replace").split()
+            text = host.read(file, 1 << 16).decode("utf-8", "replace")
         except OSError:
             continue
+        lines = (line.partition("#")[0].split() for line in text.splitlines())
+        if words := [words[0] for words in lines if words]:
+            return words
     return []
-
-
-def _python_in(host: Host, prefix: str) -> str:
-    for name in ("python3", "python"):
-        if host.executable(f"{prefix}/bin/{name}"):
-            return f"{prefix}/bin/{name}"
-    return ""
-
-
-def _pyvenv(host: Host, prefix: str) -> dict[str, str]:
-    """Return pyvenv.cfg as a dictionary; empty where there is none that can be read."""
-    try:
-        text = host.read(f"{prefix}/pyvenv.cfg").decode("utf-8", "surrogateescape")
-    except OSError:
-        return {}
-    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
-    return {key.strip().lower(): value.strip() for key, _, value in pairs}
-
-
-def _base_prefix(host: Host, prefix: str, settings: dict[str, str]) -> str:
-    home = settings.get("home", "").rstrip("/")
-    return home.rpartition("/")[0] or "/" if home else prefix
-
-
-def _kind(host: Host, prefix: str, settings: dict[str, str]) -> str:
-    if host.kind(f"{prefix}/conda-meta") == "directory":
-        pixi = "/.pixi/envs/" in prefix or host.kind(f"{prefix}/conda-meta/pixi") == "file"
-        return "pixi" if pixi else "conda"
-    if settings:
-        return "uv" if "uv" in settings else "virtualenv" if "virtualenv" in settings else "venv"
-    return "pyenv" if "/.pyenv/versions/" in prefix else "system"
-
-
-def _python_folders(host: Host, prefix: str) -> list[tuple[str, str]]:
-    """Return ("lib", "python3.11") for each Python library folder, the newest first."""
-    found = []
-    for lib in ("lib", "lib64"):
-        try:
-            names = host.list(f"{prefix}/{lib}")
-        except OSError:
-            continue
-        found += [(lib, name) for name in names if re.fullmatch(r"(python|pypy)3\.\d+t?", name)]
-    return sorted(found, key=lambda pair: (-int(re.sub(r"\D", "", pair[1].partition(".")[2]) or 0), pair[0]))
-
-
-def _version(host: Host, prefix: str, python: str, base: str, settings: dict[str, str]) -> str:
-    """Return the interpreter's version, as precise as files tell it."""
-    for key in ("version_info", "version"):
-        if match := re.match(r"3\.\d+(\.\d+)?", settings.get(key, "")):
-            return match[0]
-    if match := re.search(r"/versions/(3\.\d+\.\d+)", base):
-        return match[1]
-    minor = _minor(host, prefix, python)
-    return _from_conda_meta(host, prefix) or _from_patchlevel(host, base, minor) or minor
-
-
-def _minor(host: Host, prefix: str, python: str) -> str:
-    if python and (match := re.search(r"(?:python|pypy)(3\.\d+)t?$", host.realpath(python))):
-        return match[1]
-    folders = _python_folders(host, prefix)
-    return re.sub(r"[^\d.]", "", folders[0][1]) if folders else ""
-
-
-def _from_conda_meta(host: Host, prefix: str) -> str:
-    try:
-        names = host.list(f"{prefix}/conda-meta")
-    except OSError:
-        return ""
-    matches = (re.fullmatch(r"python-(3\.\d+\.\d+)-[^-]+\.json", name) for name in names)
-    return next((match[1] for match in matches if match), "")
-
-
-def _from_patchlevel(host: Host, base: str, minor: str) -> str:
-    try:
-        text = host.read(f"{base}/include/python{minor}/patchlevel.h").decode("utf-8", "replace")
-    except OSError:
-        return ""
-    match = re.search(r'#define\s+PY_VERSION\s+"(3\.[\d.]+)', text)
-    return match[1] if match else ""
-
-
-def _minor_of(version: str) -> str:
-    return ".".join(version.split(".")[:2])
-
-
-def _site_packages(
-    host: Host, prefix: str, base: str, version: str, settings: dict[str, str]
-) -> tuple[str, ...]:
-    """Return the folders that the interpreter searches for distributions, in its order."""
-    minor = _minor_of(version)
-    if not minor:
-        return ()
-    system = not settings
-    shared = settings.get("include-system-site-packages", "").lower() == "true"
-    candidates = [] if not (system or shared) else [f"{host.home()}/.local/lib/python{minor}/site-packages"]
-    if not system:
-        candidates[:0] = _purelib(prefix, minor)
-    if system or shared:
-        root = base if shared else prefix
-        candidates += [f"/usr/local/lib/python{minor}/dist-packages"] if root in ("/usr", "/") else []
-        candidates += _purelib(root, minor)
-        candidates += ["/usr/lib/python3/dist-packages"] if root in ("/usr", "/") else []
-    found: dict[str, str] = {}
-    for folder in candidates:
-        if host.kind(folder) == "directory":
-            found.setdefault(host.realpath(folder), folder)
-    return tuple(found.values())
-
-
-def _purelib(prefix: str, minor: str) -> list[str]:
-    names = [f"lib/python{minor}", f"lib64/python{minor}", f"lib/python{minor}t"]
-    return [f"{prefix}/{name}/site-packages" for name in names]
-
-
-def _include(host: Host, base: str, version: str) -> str:
-    minor = _minor_of(version)
-    names = [f"python{minor}", f"python{minor}t", f"python{minor}m"]
-    for name in names:
-        if host.kind(f"{base}/include/{name}") == "directory":
-            return f"{base}/include/{name}"
-    return f"{base}/include/{names[0]}"
-
-
-def _is_active(host: Host, prefix: str, python: str, kind: str) -> bool:
-    """Return whether the current variables are those of this environment.
-
-    A conda or virtual environment is active when its variable names it. A system Python has nothing to
-    activate: the current variables are its own.
-    """
-    variable = {"conda": "CONDA_PREFIX", "pixi": "CONDA_PREFIX", "system": "", "pyenv": ""}.get(kind, "VIRTUAL_ENV")
-    if not variable:
-        return True
-    current = host.environ.get(variable, "").rstrip("/")
-    return bool(current) and host.realpath(current) == host.realpath(prefix)

@@ -2,13 +2,16 @@
 
 The rules of selection are the consumers' own: torch's `_find_cuda_home` and FlashInfer's `get_cuda_path`
 read CUDA_HOME or CUDA_PATH, then go two folders up from the first nvcc on PATH, then take /usr/local/cuda.
-CMake's FindCUDAToolkit never reads CUDA_HOME, and asks nvcc itself where it lives.
+CMake's FindCUDAToolkit never reads CUDA_HOME, reads CUDA_PATH only where no nvcc is on PATH, and asks nvcc
+itself where it lives.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from posixpath import basename, dirname
+from typing import NamedTuple
 
 from cudadoctor.facts import (
     Conda,
@@ -27,17 +30,37 @@ from cudadoctor.knowledge import headers as known
 
 #: The folder under targets/ that holds a machine's own files.
 TARGET_FOLDERS = {"x86_64": ("x86_64-linux",), "aarch64": ("sbsa-linux", "aarch64-linux")}
+_TRIPLES = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu"}
 _VARIABLES = ("CUDA_HOME", "CUDA_PATH", "CUDA_ROOT", "CUDAToolkit_ROOT")
 _WELL_KNOWN = ("/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda", "/usr/lib/nvidia-cuda-toolkit")
+_PIP12 = ("/nvidia/cuda_runtime", "/nvidia/cuda_nvcc")
+_NVCC_TIMEOUT_S = 5.0
+
+
+class _Seen(NamedTuple):
+    """What the other probes saw, as far as finding toolkits needs it."""
+
+    target: Target
+    environ: Environ
+    packages: Packages
+    conda: Conda
+    arch: str
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Return the names that this machine's own folder under targets/ can have."""
+        return TARGET_FOLDERS.get(self.arch, ())
 
 
 def probe(
     host: Host, target: Target, environ: Environ, packages: Packages, conda: Conda, machine: Machine
 ) -> Toolkits:
     """Return the toolkits, the selections and the headers in each of their include folders."""
+    seen = _Seen(target, environ, packages, conda, machine.arch)
     nvcc = nvcc_on_path(host, environ)
-    selections = tuple(_selections(host, environ, nvcc))
-    toolkits = tuple(_toolkits(host, target, environ, packages, conda, machine, nvcc))
+    wanted = list(_selections(host, environ, nvcc))
+    toolkits = tuple(_toolkits(host, seen, nvcc, wanted))
+    selections = tuple(_spelled(host, selection, toolkits) for selection in wanted)
     folders = {f"{s.root}/include": None for s in selections}
     folders |= {folder: None for toolkit in toolkits for folder in toolkit.include}
     for variable in ("CPATH", "CPLUS_INCLUDE_PATH"):
@@ -45,19 +68,31 @@ def probe(
     return Toolkits(toolkits, selections, {folder: _headers(host, folder) for folder in folders}, nvcc)
 
 
+# --- the nvcc on PATH ---------------------------------------------------------------------------------------
+
+
 def nvcc_on_path(host: Host, environ: Environ) -> NvccOnPath | None:
     """Return the first nvcc on PATH, and the nvcc that it starts where it is a script or a link."""
     path = which(host, "nvcc", environ.path)
-    if not path:
-        return None
+    return _described(host, path, environ) if path else None
+
+
+def _described(host: Host, path: str, environ: Environ) -> NvccOnPath:
     try:
         head = host.head(path, 4096)
     except OSError:
-        return NvccOnPath(path, "binary")
+        head = b""  # a program may be run by those who cannot read it
     if head.startswith(b"#!"):
         return _script(host, path, head.decode("utf-8", "replace"))
+    if host.kind(path, follow=False) != "link":
+        return NvccOnPath(path, "binary")
     real = host.realpath(path)
-    return NvccOnPath(path, "binary") if real == path else NvccOnPath(path, "link", real, f"-> {real}")
+    if basename(real).startswith("nvcc"):
+        return NvccOnPath(path, "link", real, f"-> {real}")
+    # A compiler cache under nvcc's name (ccache, sccache) starts the next nvcc on PATH that is not itself.
+    rest = (which(host, "nvcc", [folder]) for folder in environ.path)
+    following = next((other for other in rest if other and host.realpath(other) != real), "")
+    return NvccOnPath(path, "link", following, f"-> {real}")
 
 
 def _script(host: Host, path: str, text: str) -> NvccOnPath:
@@ -65,16 +100,18 @@ def _script(host: Host, path: str, text: str) -> NvccOnPath:
     for number, line in reversed(list(enumerate(text.splitlines(), 1))):
         if line.lstrip().startswith("#"):
             continue
-        for word in re.findall(r"/[^\s\"';|&$()]*/nvcc\b", line):
+        for word in re.findall(r"/[^\s\"';|&$(){}]*/nvcc(?:[.-]\w+)?(?![\w/])", line):
             if word != path and host.executable(word):
                 return NvccOnPath(path, "script", word, f"line {number}: {line.strip()}")
     return NvccOnPath(path, "script")
 
 
-def _up(path: str, levels: int) -> str:
-    for _ in range(levels):
-        path = path.rpartition("/")[0]
-    return path or "/"
+# --- who selects what ---------------------------------------------------------------------------------------
+
+
+def _up2(path: str) -> str:
+    """Return the folder two above a file, as the consumers reckon: "" for a relative bin/nvcc."""
+    return dirname(dirname(path))
 
 
 def _selections(host: Host, environ: Environ, nvcc: NvccOnPath | None) -> Iterator[Selection]:
@@ -99,129 +136,169 @@ def _by_home(host: Host, environ: Environ, nvcc: NvccOnPath | None) -> tuple[str
     if (path := environ.get("CUDA_PATH")) is not None:
         return path, "CUDA_PATH"
     if nvcc is not None:
-        return _up(nvcc.path, 2), f"two folders up from {nvcc.path}, the first nvcc on PATH"
+        return _up2(nvcc.path), f"two folders up from {nvcc.path}, the first nvcc on PATH"
     default = "/usr/local/cuda"
     return (default if host.kind(default) else None), "the default, as no nvcc is on PATH"
 
 
 def _by_cmake(host: Host, environ: Environ, nvcc: NvccOnPath | None) -> tuple[str, str] | None:
-    """Apply FindCUDAToolkit's order: CUDAToolkit_ROOT, CUDA_PATH, nvcc on PATH, /usr/local/cuda."""
-    for variable in ("CUDAToolkit_ROOT", "CUDA_PATH"):
-        root = environ.get(variable)
-        if root and host.executable(f"{root}/bin/nvcc"):
-            return root, variable
+    """Apply the order of CMake: CUDACXX, its own variables, PATH, /usr/local, CUDA_PATH, the default."""
+    cxx = environ.get("CUDACXX") or ""
+    if compiler := which(host, cxx, environ.path) if cxx else "":
+        return _lives(host, _described(host, compiler, environ)), "CUDACXX"
+    for variable in ("CUDAToolkit_ROOT", "CMAKE_PREFIX_PATH"):
+        for root in filter(None, (environ.get(variable) or "").split(":")):
+            if host.executable(f"{root}/bin/nvcc"):
+                return root, variable
+    if nvcc is None and host.executable("/usr/local/bin/nvcc"):
+        nvcc = _described(host, "/usr/local/bin/nvcc", environ)
     if nvcc is not None:
-        return _up(nvcc.runs or nvcc.path, 2), f"where {nvcc.path} says it lives (nvcc -v)"
-    if host.executable("/usr/local/cuda/bin/nvcc"):
-        return "/usr/local/cuda", "the default"
+        return _lives(host, nvcc), f"where {nvcc.path} says it lives (nvcc -v)"
+    for root, rule in ((environ.get("CUDA_PATH") or "", "CUDA_PATH"), ("/usr/local/cuda", "the default")):
+        if root and host.executable(f"{root}/bin/nvcc"):
+            return root, rule
     return None
 
 
+def _lives(host: Host, nvcc: NvccOnPath) -> str:
+    """Return the root that nvcc reckons for itself from the name it was started by.
+
+    A link to it alone leads nowhere else; behind a script or a compiler cache it is started by its own name.
+    """
+    itself = not nvcc.runs or nvcc.runs == host.realpath(nvcc.path)
+    return _up2(nvcc.path if itself else nvcc.runs)
+
+
+def _spelled(host: Host, selection: Selection, toolkits: tuple[Toolkit, ...]) -> Selection:
+    """Return CMake's selection by the name that its toolkit goes by here: its own spelling tells nothing."""
+    if selection.consumer != "cmake" or any(selection.root in (t.root, t.real) for t in toolkits):
+        return selection
+    real = host.realpath(selection.root)
+    root = next((toolkit.root for toolkit in toolkits if toolkit.real == real), selection.root)
+    return Selection("cmake", root, selection.rule, selection.has_nvcc, selection.exists)
+
+
+# --- what there is ------------------------------------------------------------------------------------------
+
+
 def _toolkits(
-    host: Host, target: Target, environ: Environ, packages: Packages, conda: Conda, machine: Machine,
-    nvcc: NvccOnPath | None,
-) -> Iterator[Toolkit]:  # fmt: skip
-    """Yield each toolkit once, however many ways lead to it."""
-    triples = TARGET_FOLDERS.get(machine.arch, ())
-    found: dict[str, tuple[str, str, list[str]]] = {}
-    for root, layout, by in _candidates(host, target, environ, nvcc, triples):
-        if host.kind(root) == "directory" and _has_parts(host, root, triples):
-            found.setdefault(host.realpath(root), (root, layout, []))[2].append(by)
-    for real, (root, layout, ways) in found.items():
-        yield _toolkit(host, root, real, layout, tuple(dict.fromkeys(ways)), packages, conda, triples)
+    host: Host, seen: _Seen, nvcc: NvccOnPath | None, selections: list[Selection]
+) -> Iterator[Toolkit]:
+    """Yield each toolkit once, however many ways lead to it, by the name that a consumer uses for it."""
+    found: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    for root, way in _candidates(host, seen, nvcc, selections):
+        if host.kind(root) == "directory" and _has_parts(host, root, seen.targets):
+            roots, ways = found.setdefault(host.realpath(root), ({}, {}))
+            roots[root] = ways[way] = None
+    chosen = {selection.root for selection in selections}
+    for real, (roots, ways) in found.items():
+        root = next((root for root in roots if root in chosen), next(iter(roots)))
+        yield _toolkit(host, seen, root, real, tuple(ways))
 
 
 def _candidates(
-    host: Host, target: Target, environ: Environ, nvcc: NvccOnPath | None, triples: tuple[str, ...]
-) -> Iterator[tuple[str, str, str]]:
-    if host.kind(f"{target.prefix}/conda-meta") == "directory":
-        yield target.prefix, "conda", "the environment"
-    for folder in target.site_packages:
-        yield f"{folder}/nvidia/cu13", "pip-cu13", "pip"
-        for part in ("cuda_runtime", "cuda_nvcc"):
-            yield f"{folder}/nvidia/{part}", "pip-cu12", "pip"
+    host: Host, seen: _Seen, nvcc: NvccOnPath | None, selections: list[Selection]
+) -> Iterator[tuple[str, str]]:
+    if seen.conda.prefix:
+        yield seen.target.prefix, "the environment"
+    for folder in seen.target.site_packages:
+        for part in ("/nvidia/cu13", *_PIP12):
+            yield f"{folder}{part}", "pip"
     if nvcc is not None:
         for path in filter(None, (nvcc.runs, nvcc.path)):
-            yield _up(path, 2), "debian" if _up(path, 2) == "/usr" else "cuda", "nvcc on PATH"
+            yield _up2(path), "nvcc on PATH"
     for variable in _VARIABLES:
-        if root := environ.get(variable):
-            yield root, _layout(host, root, triples), variable
-    for root in _WELL_KNOWN:
-        yield root, "debian" if root.startswith("/usr/lib") else "cuda", "a usual place"
-    yield from _versioned(host, "/usr/local", r"cuda-\d+(\.\d+)?", "", "cuda")
-    arch = {"x86_64": "Linux_x86_64", "aarch64": "Linux_aarch64"}
-    for name in arch.values():
-        for release in _names(host, f"/opt/nvidia/hpc_sdk/{name}", r"\d+\.\d+"):
-            yield from _versioned(host, f"{release}/cuda", r"\d+\.\d+", "", "hpc-sdk")
+        if root := seen.environ.get(variable):
+            yield root, variable
+    for root in _usual_places(host, seen.arch):
+        yield root, "a usual place"
+    for selection in selections:
+        if selection.root and selection.rule in ("CUDACXX", "CMAKE_PREFIX_PATH"):
+            yield selection.root, selection.rule
 
 
-def _layout(host: Host, root: str, triples: tuple[str, ...]) -> str:
-    if host.kind(f"{root}/conda-meta") == "directory":
-        return "conda"
-    if any(root.endswith(f"/targets/{triple}") for triple in triples):
-        return "conda-target" if host.kind(f"{_up(root, 2)}/conda-meta") == "directory" else "cuda"
-    return "pip-cu13" if root.endswith("/nvidia/cu13") else "debian" if root == "/usr" else "cuda"
+def _usual_places(host: Host, arch: str) -> Iterator[str]:
+    yield from _WELL_KNOWN
+    yield from _named(host, "/usr/local", r"cuda-\d+(\.\d+)?")
+    for release in _named(host, f"/opt/nvidia/hpc_sdk/Linux_{arch}", r"\d+\.\d+"):
+        yield from _named(host, f"{release}/cuda", r"\d+\.\d+")
 
 
-def _names(host: Host, folder: str, pattern: str) -> list[str]:
+def _named(host: Host, folder: str, pattern: str) -> list[str]:
     try:
         return [f"{folder}/{name}" for name in host.list(folder) if re.fullmatch(pattern, name)]
     except OSError:
         return []
 
 
-def _versioned(host: Host, folder: str, pattern: str, tail: str, layout: str) -> Iterator[tuple[str, str, str]]:
-    for root in _names(host, folder, pattern):
-        yield root + tail, layout, "a usual place"
-
-
-def _has_parts(host: Host, root: str, triples: tuple[str, ...]) -> bool:
+def _has_parts(host: Host, root: str, targets: tuple[str, ...]) -> bool:
     """Return whether a root holds any part of a toolkit: nvcc, headers or the runtime library."""
-    places = [f"{root}/include/cuda_runtime_api.h", f"{root}/bin/nvcc", f"{root}/bin/ptxas"]
-    for triple in triples:
-        places += [f"{root}/targets/{triple}/include/cuda_runtime_api.h", f"{root}/targets/{triple}/lib"]
-    if root in ("/usr", "/usr/local") and not host.kind(f"{root}/include/cuda_runtime_api.h"):
-        return False
+    header = "include/cuda_runtime_api.h"
+    if root in ("/usr", "/usr/local", "/"):
+        return bool(host.kind(f"{root}/{header}"))
+    places = [f"{root}/{header}", f"{root}/bin/nvcc", f"{root}/bin/ptxas"]
+    for name in targets:
+        places += [f"{root}/targets/{name}/{header}", f"{root}/targets/{name}/lib"]
     return any(host.kind(place) for place in places)
 
 
-def _toolkit(
-    host: Host, root: str, real: str, layout: str, ways: tuple[str, ...], packages: Packages, conda: Conda,
-    triples: tuple[str, ...],
-) -> Toolkit:  # fmt: skip
-    bases = [root, *(f"{root}/targets/{triple}" for triple in triples)]
+def _layout(host: Host, root: str, targets: tuple[str, ...]) -> str:
+    if host.kind(f"{root}/conda-meta") == "directory":
+        return "conda"
+    if any(root.endswith(f"/targets/{name}") for name in targets):
+        return "conda-target" if host.kind(f"{_up2(root)}/conda-meta") == "directory" else "cuda"
+    if root.endswith(("/nvidia/cu13", *_PIP12)):
+        return "pip-cu13" if root.endswith("/cu13") else "pip-cu12"
+    if root == "/usr" or root.startswith("/usr/lib/"):
+        return "debian"
+    return "hpc-sdk" if "/hpc_sdk/" in root else "cuda"
+
+
+def _toolkit(host: Host, seen: _Seen, root: str, real: str, ways: tuple[str, ...]) -> Toolkit:
+    layout = _layout(host, root, seen.targets)
+    bases = [root, *(f"{root}/targets/{name}" for name in seen.targets)]
     include = [f"{base}/include" for base in bases]
     lib = [f"{base}/{name}" for base in bases for name in ("lib64", "lib")]
-    if layout == "debian" and triples:
-        lib.append(f"/usr/lib/{'x86_64' if 'x86_64' in triples[0] else 'aarch64'}-linux-gnu")
+    if layout == "debian":
+        include.append("/usr/include")
+        lib.append(f"/usr/lib/{_TRIPLES.get(seen.arch, seen.arch)}")
+    include = [folder for folder in dict.fromkeys(include) if host.kind(folder) == "directory"]
     lib = [folder for folder in lib if host.kind(folder) == "directory"]
     stubs = [f"{folder}/stubs" for folder in lib if host.kind(f"{folder}/stubs") == "directory"]
-    include = [folder for folder in include if host.kind(folder) == "directory"]
     nvcc = f"{root}/bin/nvcc" if host.executable(f"{root}/bin/nvcc") else ""
-    version, source = _version(host, root, layout, nvcc, include, packages, conda)
+    version, source = _version(host, seen, root, layout, nvcc, include)
     return Toolkit(root, real, layout, version, source, ways, nvcc, tuple(include), tuple(lib), tuple(stubs))
 
 
 def _version(
-    host: Host, root: str, layout: str, nvcc: str, include: list[str], packages: Packages, conda: Conda
+    host: Host, seen: _Seen, root: str, layout: str, nvcc: str, include: list[str]
 ) -> tuple[str, str]:
     """Return the toolkit's version and what told it: nvcc's own where there is one, cheapest source first."""
-    if layout in ("conda", "conda-target"):
-        for name in ("cuda-nvcc-tools", "cuda-nvcc", "cuda-nvcc-impl"):
-            if (record := conda.find(name)) and not record.problem:
-                return record.version, f"conda record of {name}"
-    if layout.startswith("pip") and nvcc:
-        for name in ("nvidia-cuda-nvcc", "nvidia-cuda-nvcc-cu12"):
-            if (found := packages.find(name)) and not found.problem:
-                return found.version, f"distribution {name}"
-    if version := _version_json(host, f"{root}/version.json"):
-        return version, f"{root}/version.json"
-    if nvcc and (version := _ask_nvcc(host, nvcc)):
-        return version, f"{nvcc} --version"
+    if nvcc:
+        if told := _from_package(host, seen, root, layout):
+            return told
+        if version := _version_json(host, f"{root}/version.json"):
+            return version, f"{root}/version.json"
+        if version := _ask_nvcc(host, nvcc):
+            return version, f"{nvcc} --version"
     for folder in include:
         if version := _header_version(host, folder):
             return version, f"{folder}/cuda_runtime_api.h"
     return "", ""
+
+
+def _from_package(host: Host, seen: _Seen, root: str, layout: str) -> tuple[str, str] | None:
+    """Return the version that the environment's package manager recorded for its nvcc."""
+    if layout == "conda" and host.realpath(root) == host.realpath(seen.conda.prefix or "/"):
+        for name in ("cuda-nvcc-tools", "cuda-nvcc", "cuda-nvcc-impl"):
+            if (record := seen.conda.find(name)) and not record.problem:
+                return record.version, f"conda record of {name}"
+    if layout.startswith("pip"):
+        for name in ("nvidia-cuda-nvcc", "nvidia-cuda-nvcc-cu12"):
+            found = seen.packages.find(name)
+            if found and not found.problem and root.startswith(f"{found.location}/"):
+                return found.version, f"distribution {name}"
+    return None
 
 
 def _version_json(host: Host, file: str) -> str:
@@ -234,7 +311,7 @@ def _version_json(host: Host, file: str) -> str:
 
 
 def _ask_nvcc(host: Host, nvcc: str) -> str:
-    ran = host.run([nvcc, "--version"], {**host.environ, "LC_ALL": "C"}, timeout_s=5)
+    ran = host.run([nvcc, "--version"], {**host.environ, "LC_ALL": "C"}, timeout_s=_NVCC_TIMEOUT_S)
     match = re.search(r"\bV(\d+\.\d+\.\d+)", ran.stdout)
     return match[1] if match and ran.status == 0 else ""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from cudadoctor.facts import (
     Compiler,
@@ -23,7 +24,7 @@ RUN_TIME = "run time"
 OWN_BUILD = "a build you start"
 
 
-class LinkLine(NamedTuple):
+class LinkLine(Struct, frozen=True):
     """One link as its consumer writes it, and the compiler driver that runs it."""
 
     consumer: str  #: flashinfer, torch, triton
@@ -163,17 +164,18 @@ def resolve(line: LinkLine, name: str, libraries: Libraries, environ: Environ) -
 
 
 def include_folders(root: str, environ: Environ) -> list[str]:
-    """Return where a host compiler finds CUDA headers for a consumer with CUDA_HOME=`root`.
+    """Return where a host compiler finds CUDA headers for a consumer with CUDA_HOME=`root`, in its order.
 
-    nvcc adds the folders of its own nvcc.profile; the C++ files of FlashInfer and tvm-ffi see only these.
+    nvcc adds the folders of its own nvcc.profile; the C++ files of FlashInfer and tvm-ffi see only these. They
+    name the toolkit's folder with `-isystem`, which GCC searches after CPATH.
     """
-    folders = [f"{root}/include"]
+    folders: list[str] = []
     for variable in ("CPATH", "CPLUS_INCLUDE_PATH"):
         folders += [folder for folder in (environ.get(variable) or "").split(":") if folder]
-    return folders
+    return [*folders, f"{root}/include"]
 
 
-class Miss(NamedTuple):
+class Miss(Struct, frozen=True):
     """One library that one link line will not find, or will stop at."""
 
     line: LinkLine

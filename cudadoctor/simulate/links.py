@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from cudadoctor.facts import (
     Compilers,
@@ -22,7 +23,7 @@ from cudadoctor.simulate.lines import LinkLine, line_for, resolve
 _USABLE = ("shared", "archive", "script")
 
 
-class Place(NamedTuple):
+class Place(Struct, frozen=True):
     """A file of a library in some toolkit's folder: by its link name, or only by its soname."""
 
     folder: str
@@ -32,10 +33,15 @@ class Place(NamedTuple):
 
 def places(library: str, toolkits: Toolkits, libraries: Libraries) -> list[Place]:
     """Return where toolkits within reach hold `library`, link names first, then versioned files."""
-    found = []
+    found: list[Place] = []
+    seen: set[str] = set()
     for toolkit in toolkits.toolkits:
         for folder in (*toolkit.lib, *toolkit.stubs):
             directory = libraries.directories.get(folder)
+            real = (directory.real if directory else "") or folder
+            if real in seen:
+                continue
+            seen.add(real)
             for name, file in (directory.files if directory else {}).items():
                 if file.kind in _USABLE and (
                     name == f"lib{library}.so" or name.startswith(f"lib{library}.so.")
@@ -60,7 +66,7 @@ def better_home(
     )
 
 
-class NewLink(NamedTuple):
+class NewLink(Struct, frozen=True):
     """One relative link to make: `path` -> `text`."""
 
     path: str

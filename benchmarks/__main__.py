@@ -1,0 +1,133 @@
+"""Whole processes, interleaved, medians: `python -m benchmarks [--prefix DIR] [--runs N]`.
+
+The floor is what this interpreter costs by itself; every other figure is a ratio to something measured in
+the same run, because machines differ and drift. Exits 1 where a limit is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.synthetic import make_environment
+
+JSON = ("-m", "cudadoctor", "check", "--format", "json", "--no-config")
+TEXT = ("-m", "cudadoctor", "check", "--no-config")
+
+
+class Run(NamedTuple):
+    """One finished process."""
+
+    seconds: float
+    peak_mib: float
+
+
+class Case(NamedTuple):
+    """One command to time, by a short name."""
+
+    name: str
+    argv: tuple[str, ...]
+
+
+def time_once(argv: Sequence[str], environ: dict[str, str]) -> Run:
+    """Run a command to its end and return its wall time and peak memory."""
+    started = time.perf_counter()
+    process = subprocess.Popen(argv, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, _, usage = os.wait4(process.pid, 0)
+    return Run(time.perf_counter() - started, usage.ru_maxrss / 1024)
+
+
+def measure(cases: Sequence[Case], runs: int, environ: dict[str, str]) -> dict[str, Run]:
+    """Return the median of each case; the cases take turns, after one round that does not count."""
+    taken: dict[str, list[Run]] = {case.name: [] for case in cases}
+    for number in range(runs + 1):
+        for case in cases:
+            run = time_once(case.argv, environ)
+            if number:
+                taken[case.name].append(run)
+    return {
+        name: Run(statistics.median(r.seconds for r in rows), max(r.peak_mib for r in rows))
+        for name, rows in taken.items()
+    }
+
+
+def main() -> int:
+    """Measure, print and judge."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--prefix", default="", help="the environment to check (default: the active one)")
+    parser.add_argument("--runs", type=int, default=15, help="counted rounds (default: 15)")
+    options = parser.parse_args()
+    target = ("--prefix", options.prefix) if options.prefix else ()
+    broken = _against_the_floor(target, options.prefix, options.runs)
+    broken += _against_size(options.runs)
+    for line in broken:
+        print(f"BROKEN: {line}")
+    return 1 if broken else 0
+
+
+def _against_the_floor(target: tuple[str, ...], prefix: str, runs: int) -> list[str]:
+    me = sys.executable
+    cases = [
+        Case("floor: import importlib.metadata", (me, "-c", "import importlib.metadata")),
+        Case("floor: ... and rich.console", (me, "-c", "import importlib.metadata, rich.console")),
+        Case("check --format json", (me, *JSON, *target)),
+        Case("check", (me, *TEXT, *target)),
+        Case("--help", (me, "-m", "cudadoctor", "--help")),
+    ]
+    python = f"{prefix}/bin/python" if prefix else "python3"
+    peer = Case("torch.utils.collect_env", (python, "-m", "torch.utils.collect_env"))
+    has_torch = subprocess.run([python, "-c", "import torch"], capture_output=True).returncode == 0
+    environ = dict(os.environ)
+    medians = measure(cases, runs, environ)
+    if has_torch:
+        medians |= measure([peer], 3, environ)
+    for name, run in medians.items():
+        print(f"{run.seconds * 1000:9.1f} ms {run.peak_mib:7.1f} MiB  {name}")
+    json, text = medians["check --format json"], medians["check"]
+    limits = [
+        ("check --format json / floor", json.seconds / medians[cases[0].name].seconds, 2.0),
+        ("check / floor with rich", text.seconds / medians[cases[1].name].seconds, 2.0),
+        ("peak MiB of check", max(json.peak_mib, text.peak_mib), 60.0),
+    ]
+    if has_torch:
+        limits.append(("check / torch collect_env", text.seconds / medians[peer.name].seconds, 0.1))
+    else:
+        print("skipped: the target has no torch to run collect_env with")
+    return [text for row in limits if (text := _judge(*row))]
+
+
+def _against_size(runs: int) -> list[str]:
+    """Compare small and large environments, and one with many more files in its packages."""
+    with tempfile.TemporaryDirectory() as folder:
+        small = make_environment(Path(folder, "small"), distributions=170, records=170, files=0)
+        large = make_environment(Path(folder, "large"), distributions=1000, records=600, files=0)
+        full = make_environment(Path(folder, "full"), distributions=170, records=170, files=20_000)
+        places = {"170 of each": small, "1,000 and 600": large, "170, 20,000 files more": full}
+        cases = [Case(name, (sys.executable, *JSON, "--prefix", str(place))) for name, place in places.items()]
+        medians = measure(cases, runs, dict(os.environ))
+    for name, run in medians.items():
+        print(f"{run.seconds * 1000:9.1f} ms {run.peak_mib:7.1f} MiB  environment with {name}")
+    base = medians["170 of each"].seconds
+    limits = [
+        ("1,000 distributions and 600 records / 170 of each", medians["1,000 and 600"].seconds / base, 4.0),
+        ("20,000 files more / without them", medians["170, 20,000 files more"].seconds / base, 1.15),
+    ]
+    return [text for row in limits if (text := _judge(*row))]
+
+
+def _judge(name: str, value: float, limit: float) -> str:
+    line = f"{value:6.2f}  (limit {limit:g})  {name}"
+    print(line)
+    return "" if value <= limit else line.strip()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,241 @@
+"""What every rendering of a report says, before it is text or Markdown.
+
+Strings here are as the report has them: each rendering escapes what its own reader would obey.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from cudadoctor.facts import Environ, Machine, Packages, Target, Toolkit, Toolkits, TorchBuild, Unknown
+from cudadoctor.findings import Finding, Remedy, Severity
+from cudadoctor.outcomes import Crashed, Inconclusive, Outcome, Passed, Skipped
+from cudadoctor.report import Report
+
+PLAINLY_CURRENT = "the current variables"
+
+
+class Head(NamedTuple):
+    """One line of a report's head: "Toolkit", what it is, and how that was found."""
+
+    label: str
+    parts: tuple[str, ...]
+    found: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Count(NamedTuple):
+    """How many of one kind: 2, "errors", and the kind ("error")."""
+
+    number: int
+    words: str
+    kind: str
+
+
+def heads(report: Report) -> Iterator[Head]:
+    """Yield the head of a report: what was diagnosed, with which toolkit and which packages."""
+    if report.replayed:
+        yield Head("Replay", ("judged from a saved file: this machine was not looked at",))
+    yield _target(report)
+    yield _toolkit(report)
+    yield _stack(report)
+
+
+def _unknown(label: str, section: Unknown) -> Head:
+    return Head(label, (section.reason if section.expected else f"unknown: {section.reason}",))
+
+
+def _target(report: Report) -> Head:
+    target = report.target
+    if isinstance(target, Unknown):
+        return _unknown("Target", target)
+    version = f"Python {target.version}" if target.version else "Python of unknown version"
+    parts = (target.prefix, target.kind, version if target.python or target.version else "no Python in it")
+    return Head("Target", parts, f"from {target.chosen_by}", (*target.notes, *_judged(report, target)))
+
+
+def _judged(report: Report, target: Target) -> Iterator[str]:
+    environ = report.facts.environ
+    if isinstance(environ, Environ):
+        if environ.judged != PLAINLY_CURRENT:
+            yield f"judged by {environ.judged}"
+    elif not environ.expected:
+        yield f"its variables are unknown: {environ.reason}"
+    elif not target.active:
+        yield "it is not active"
+
+
+def _toolkit(report: Report) -> Head:
+    toolkits = report.facts.toolkits
+    if isinstance(toolkits, Unknown):
+        return _unknown("Toolkit", toolkits)
+    chosen = _selected(toolkits, report.facts.environ) or _behind_nvcc(toolkits) or _idle(toolkits)
+    if chosen is None:
+        return Head("Toolkit", ("none within reach",))
+    toolkit, found = chosen
+    parts = (
+        toolkit.version or "version unknown",
+        toolkit.root,
+        *(() if toolkit.nvcc else ("no nvcc in it",)),
+    )
+    return Head("Toolkit", parts, found)
+
+
+def _selected(toolkits: Toolkits, environ: Environ | Unknown) -> tuple[Toolkit, str] | None:
+    """Return the toolkit that the first consumer selects; None where what it selects is no toolkit."""
+    if not toolkits.selections:
+        return None
+    selection = toolkits.selections[0]
+    # CUDA_HOME may spell by a link what another way led to first.
+    toolkit = toolkits.at(selection.root) or next(
+        (t for t in toolkits.toolkits if selection.rule in t.found_by), None
+    )
+    if toolkit is None:
+        return None
+    if not selection.rule.isidentifier():
+        return toolkit, selection.rule
+    return (
+        toolkit,
+        f"from {environ.where(selection.rule) if isinstance(environ, Environ) else selection.rule}",
+    )
+
+
+def _behind_nvcc(toolkits: Toolkits) -> tuple[Toolkit, str] | None:
+    nvcc = toolkits.nvcc_on_path
+    if nvcc is None:
+        return None
+    toolkit = toolkits.at((nvcc.runs or nvcc.path).rpartition("/bin/")[0])
+    how = {"script": "nvcc on PATH is a script that starts it", "link": "nvcc on PATH is a link to it"}
+    return (toolkit, how.get(nvcc.kind, "its nvcc is on PATH")) if toolkit else None
+
+
+def _idle(toolkits: Toolkits) -> tuple[Toolkit, str] | None:
+    first = next(iter(toolkits.toolkits), None)
+    return (first, f"nothing selects it; found by: {', '.join(first.found_by)}") if first else None
+
+
+def _stack(report: Report) -> Head:
+    packages = report.facts.packages
+    if isinstance(packages, Unknown):
+        return _unknown("Stack", packages)
+    unreadable = tuple(f"could not be read: {folder}" for folder in packages.unreadable)
+    installed = tuple(_installed(packages))
+    return Head("Stack", installed or ("nothing of torch, vLLM or FlashInfer installed",), "", unreadable)
+
+
+def _installed(packages: Packages) -> Iterator[str]:
+    """Yield name and version of the stack's packages, torch's as torch itself states it."""
+    if packages.torch is not None:
+        yield f"torch {packages.torch.version}{_built_for(packages.torch)}"
+    for label, name in (
+        ("torch", "torch"),
+        ("vllm", "vllm"),
+        ("flashinfer", "flashinfer-python"),
+        ("triton", "triton"),
+        ("triton", "pytorch-triton"),
+    ):
+        found = packages.find(name)
+        if found is not None and not (label == "torch" and packages.torch is not None):
+            damage = " (its metadata cannot be read)" if found.problem else ""
+            yield f"{label} {found.version or 'of unknown version'}{damage}"
+
+
+def _built_for(torch: TorchBuild) -> str:
+    """Return what torch was built for, where its version does not say so itself: conda's has no +cu130."""
+    if torch.hip:
+        return "" if "+rocm" in torch.version else f" (ROCm {torch.hip})"
+    if torch.cuda:
+        return "" if "+cu" in torch.version else f" (CUDA {torch.cuda})"
+    return "" if "+cu" in torch.version else " (CPU-only)"
+
+
+def counts(report: Report) -> list[Count]:
+    """Return how many of each kind: of what is bad only where there is any, the worst first."""
+    findings = [finding for _, finding in report.findings()]
+    number = {severity: sum(f.severity is severity for f in findings) for severity in Severity}
+    counted = [
+        *(_plural(number[s], s.value) for s in (Severity.ERROR, Severity.WARNING, Severity.NOTE)),
+        Count(_ended(report, Inconclusive), "inconclusive", "inconclusive"),
+        Count(_ended(report, Crashed), "crashed", "crashed"),
+        Count(len(list(suppressed(report))), "suppressed", "suppressed"),
+    ]
+    always = [
+        Count(_ended(report, Passed), "passed", "passed"),
+        Count(_ended(report, Skipped), "skipped", "skipped"),
+    ]
+    return [count for count in counted if count.number] + always
+
+
+def _plural(number: int, word: str) -> Count:
+    return Count(number, word if number == 1 else f"{word}s", word)
+
+
+def _ended(report: Report, kind: type[Outcome]) -> int:
+    return sum(isinstance(outcome, kind) for outcome in report.outcomes)
+
+
+def all_well(report: Report) -> bool:
+    """Return whether something was looked at and nothing at all is to be said about it."""
+    return [count.kind for count in counts(report) if count.number][:1] == ["passed"]
+
+
+def undecided(report: Report) -> list[Outcome]:
+    """Return the checks that reached no verdict: crashed ones first, then inconclusive ones."""
+    kinds: tuple[type[Outcome], ...] = (Crashed, Inconclusive)
+    return [outcome for kind in kinds for outcome in report.outcomes if isinstance(outcome, kind)]
+
+
+def suppressed(report: Report) -> Iterator[tuple[str, Finding]]:
+    """Yield the name of the check with each finding that a configuration file accepts."""
+    for outcome in report.outcomes:
+        yield from ((outcome.check, finding) for finding in outcome.findings if finding.suppressed)
+
+
+def uneventful(report: Report) -> list[Outcome]:
+    """Return the checks that passed, then those that were skipped, each by name."""
+    kinds: tuple[type[Outcome], ...] = (Passed, Skipped)
+    return [
+        o for kind in kinds for o in sorted(report.outcomes, key=lambda o: o.check) if isinstance(o, kind)
+    ]
+
+
+def seen(source: str, detail: str) -> str:
+    """Return one piece of evidence as a line; `CUDA_HOME: CUDA_HOME=/x` says the name once."""
+    if not source or not detail:
+        return source or detail
+    return detail if detail.startswith(f"{source}=") else f"{source}: {detail}"
+
+
+def remedy_text(remedy: Remedy) -> str:
+    """Return what a remedy does, in its own words or by its values."""
+    return remedy.summary or " ".join([f"{remedy.fix}:", *(f"{k}={v}" for k, v in remedy.values.items())])
+
+
+class Remedies:
+    """Remembers which remedy was shown with which check, so that the same one is shown once."""
+
+    def __init__(self) -> None:
+        self._shown: dict[object, str] = {}
+
+    def shown_with(self, check: str, remedy: Remedy) -> str:
+        """Return the check with which this remedy was shown before, or "" where it is new."""
+        key = (remedy.fix, tuple(sorted(remedy.values.items())) or remedy.summary)
+        known = self._shown.get(key, "")
+        self._shown.setdefault(key, check)
+        return known
+
+
+def home_of(report: Report) -> str:
+    """Return the home folder that the report's paths may start with, or "" where it is not known."""
+    machine = report.facts.machine
+    home = machine.home.rstrip("/") if isinstance(machine, Machine) else ""
+    return home if home.startswith("/") else ""
+
+
+def tilde(text: str, home: str) -> str:
+    """Return `text` with the home folder as ~, where a path starts there and nobody would copy it quoted."""
+    if not home or home not in text:
+        return text
+    return re.sub(rf"(?<![^\s(=:]){re.escape(home)}(?=[/\s:,;)]|$)", "~", text)

@@ -1,0 +1,98 @@
+from cudadoctor.facts import Packages, Toolkits
+from cudadoctor.findings import Severity
+from cudadoctor.outcomes import Inconclusive, Outcome, Passed, Skipped
+from cudadoctor.testing import judge
+
+from .build import PREFIX, environ, header_folder, no_toolkits, one, packages, records, severities, shown, toolkit
+from .build import toolkits
+
+TARGETS = f"{PREFIX}/targets/x86_64-linux/include"
+CONDA = toolkits(toolkit(PREFIX, layout="conda"), headers="12.8")
+
+
+def outcome(seen: Toolkits, held: Packages | None = None, **variables: str) -> Outcome:
+    return judge(
+        "cuda-headers-missing",
+        toolkits=seen,
+        environ=environ(**variables),
+        packages=held or packages(),
+        conda=records(cuda_version="12.8"),
+    )
+
+
+def lacking(*names: str, root: str = "/usr/local/cuda", layout: str = "cuda") -> Toolkits:
+    kit = toolkit(root, layout=layout)
+    return toolkits(kit, more_headers={kit.include[-1]: header_folder("12.8", *names)})
+
+
+def test_reports_headers_that_every_build_needs() -> None:
+    finding = one(outcome(lacking("cuda_fp8.h")), Severity.ERROR)
+    assert "cuda_fp8.h" in finding.summary and "cuda-cudart-dev-12-8" in finding.remedies[0].summary
+
+
+def test_warns_of_headers_that_single_operators_need() -> None:
+    finding = one(outcome(lacking("curand.h", "curand_kernel.h")), Severity.WARNING)
+    assert "sampling" in finding.summary and "libcurand-dev-12-8" in finding.remedies[0].summary
+
+
+def test_names_condas_packages_in_a_conda_environment() -> None:
+    seen = lacking("cublasLt.h", "cublas_v2.h", root=PREFIX, layout="conda")
+    finding = next(f for f in outcome(seen).findings if "cublasLt.h" in f.summary)
+    assert finding.remedies[0].summary == (
+        f"conda install -p {PREFIX} -c conda-forge cuda-version=12.8 libcublas-dev"
+    )
+
+
+def test_offers_a_folder_of_the_same_cuda_that_has_them() -> None:
+    seen = lacking("curand.h", "curand_kernel.h")
+    seen = Toolkits(seen.toolkits, seen.selections, {**seen.headers, "/pip/include": header_folder("12.8")})
+    finding = one(outcome(seen, CPATH="/mine"))
+    assert finding.remedies[0].values == {"CPATH": "/mine:/pip/include"}
+
+
+def test_does_not_offer_headers_of_another_cuda() -> None:
+    seen = lacking("curand.h", "curand_kernel.h")
+    seen = Toolkits(seen.toolkits, seen.selections, {**seen.headers, "/pip/include": header_folder("12.4")})
+    assert one(outcome(seen)).remedies[0].fix == "show"
+
+
+def test_reports_condas_headers_that_nvcc_finds_and_gxx_does_not() -> None:
+    old = packages(torch="2.9.0", apache_tvm_ffi="0.1.2")
+    finding = one(outcome(CONDA, old), Severity.ERROR)
+    assert "BufferError" in finding.summary
+    assert finding.remedies[0].values == {"CPATH": TARGETS}
+
+
+def test_the_hidden_headers_are_a_warning_where_no_add_on_is_compiled() -> None:
+    new = packages(torch="2.10.0", apache_tvm_ffi="0.1.2")
+    prebuilt = packages(torch="2.9.0", apache_tvm_ffi="0.1.2", torch_c_dlpack_ext="0.1.5")
+    for held in (new, prebuilt):
+        assert "BufferError" not in one(outcome(CONDA, held), Severity.WARNING).summary
+
+
+def test_is_silent_when_cpath_shows_the_headers() -> None:
+    assert isinstance(outcome(CONDA, CPATH=TARGETS), Passed)
+
+
+def test_is_silent_when_healthy() -> None:
+    assert isinstance(outcome(toolkits()), Passed)
+    assert severities(outcome(toolkits())) == []
+
+
+def test_headers_no_operator_includes_are_not_missed() -> None:
+    assert isinstance(outcome(lacking("cusparse.h", "cufft.h", "cusolverDn.h")), Passed)
+
+
+def test_does_not_apply_where_nothing_compiles() -> None:
+    assert isinstance(outcome(no_toolkits()), Skipped)
+
+
+def test_cannot_tell_without_a_toolkit() -> None:
+    seen = toolkits(root="/nowhere")
+    bare = Toolkits((), seen.selections, {})
+    ended = outcome(bare)
+    assert isinstance(ended, Inconclusive) and "cuda-home-wrong" in ended.reason
+
+
+def test_says_each_thing_once() -> None:
+    assert "\n" not in shown(one(outcome(lacking("cuda_fp8.h")))).splitlines()[0]

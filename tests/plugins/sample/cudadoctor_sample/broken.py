@@ -1,0 +1,3 @@
+"""Raises while it is imported."""
+
+raise ImportError("needs a library that is not installed")

@@ -1,0 +1,104 @@
+"""Who may import whom, and that a check never touches the machine."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PURE = {"__future__", "collections", "enum", "functools", "itertools", "posixpath", "re", "shlex", "typing"}
+
+#: What each room may import beside the standard library; the longest matching name counts.
+MAY: dict[str, set[str]] = {
+    "cudadoctor/facts.py": {"msgspec"},
+    "cudadoctor/findings.py": {"msgspec"},
+    "cudadoctor/outcomes.py": {"msgspec", "cudadoctor.findings"},
+    "cudadoctor/host.py": {"psutil", "distro", "pynvml"},
+    "cudadoctor/simulate": {"msgspec", "packaging", "cudadoctor.facts", "cudadoctor.simulate"},
+    "cudadoctor/knowledge": {"msgspec"},
+    "cudadoctor/declare.py": {"msgspec", "cudadoctor.facts", "cudadoctor.findings", "cudadoctor.outcomes"},
+    "cudadoctor/probes": {
+        "msgspec",
+        "packaging",
+        "cudadoctor.facts",
+        "cudadoctor.host",
+        "cudadoctor.probes",
+        "cudadoctor.knowledge",
+        "cudadoctor.simulate",
+    },
+    "cudadoctor/render": {
+        "rich",
+        "cudadoctor.facts",
+        "cudadoctor.findings",
+        "cudadoctor.outcomes",
+        "cudadoctor.render",
+        "cudadoctor.report",
+        "cudadoctor.show",
+        "cudadoctor.simulate",
+    },
+    "checks": {
+        "cudadoctor.declare",
+        "cudadoctor.facts",
+        "cudadoctor.findings",
+        "cudadoctor.knowledge",
+        "cudadoctor.simulate",
+        "cudadoctor.verdicts",
+    },
+}
+
+
+def sources() -> list[Path]:
+    files = [*ROOT.glob("cudadoctor/**/*.py"), *ROOT.glob("checks/*.py"), *ROOT.glob("fixes/*.py")]
+    return [file for file in files if "__pycache__" not in file.parts]
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import hides who imports whom"
+            found |= {f"{node.module}"}
+    return found
+
+
+def third_party(name: str) -> bool:
+    return name.split(".")[0] in {"rich", "msgspec", "packaging", "psutil", "distro", "pynvml", "shtab", "cudadoctor"}
+
+
+@pytest.mark.parametrize("room", MAY)
+def test_a_room_imports_only_what_its_layer_may(room: str) -> None:
+    files = [file for file in sources() if str(file.relative_to(ROOT)).startswith(room)]
+    assert files
+    for file in files:
+        for name in filter(third_party, imports(file)):
+            assert any(name == ok or name.startswith(f"{ok}.") for ok in MAY[room]), f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("room", ["checks", "cudadoctor/simulate", "cudadoctor/verdicts.py"])
+def test_what_judges_touches_no_machine(room: str) -> None:
+    for file in sources():
+        if not str(file.relative_to(ROOT)).startswith(room):
+            continue
+        used = {name for name in imports(file) if not third_party(name)}
+        assert {name.split(".")[0] for name in used} <= PURE, f"{file} imports {used}"
+        calls = {node.id for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Name)}
+        assert not calls & {"open", "print", "input", "exec", "eval", "__import__"}, file
+
+
+def test_only_the_text_renderer_imports_rich() -> None:
+    users = {file for file in sources() if any(name.split(".")[0] == "rich" for name in imports(file))}
+    assert {str(file.relative_to(ROOT)) for file in users} <= {"cudadoctor/render/text.py"}
+
+
+def test_core_never_imports_a_check_or_a_fix() -> None:
+    for file in sources():
+        for name in imports(file):
+            assert not name.startswith(("checks", "fixes", "cudadoctor.checks", "cudadoctor.fixes")), file
+
+
+def test_the_stack_is_never_imported() -> None:
+    for file in sources():
+        tops = {name.split(".")[0] for name in imports(file)}
+        assert not tops & {"torch", "vllm", "flashinfer", "triton", "tvm_ffi"}, file

@@ -1,0 +1,48 @@
+"""The wheel holds what the tree holds, and works without it."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel, as pip does it."""
+    pytest.importorskip("hatchling", reason="hatchling, which builds the wheel, is not installed")
+    place = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(place)]
+    subprocess.run([*command, str(ROOT)], check=True)
+    (built,) = place.glob("*.whl")
+    return built
+
+
+def names(wheel: Path, folder: str) -> set[str]:
+    start = f"cudadoctor/{folder}/"
+    return {name.removeprefix(start) for name in zipfile.ZipFile(wheel).namelist() if name.startswith(start)}
+
+
+@pytest.mark.parametrize("folder", ["checks", "fixes"])
+def test_the_wheel_holds_every_check_and_fix(wheel: Path, folder: str) -> None:
+    assert names(wheel, folder) == {file.name for file in (ROOT / folder).glob("*.py")}
+
+
+def test_the_wheel_brings_no_tests_and_no_top_level_but_one(wheel: Path) -> None:
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert tops == {"cudadoctor", "cudadoctor-0.1.0.dist-info"}
+
+
+def test_the_wheel_works_by_itself(wheel: Path, tmp_path: Path) -> None:
+    place = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(place)]
+    subprocess.run([*install, str(wheel)], check=True)
+    code = "import cudadoctor, sys; print(cudadoctor.__file__); from cudadoctor.cli import main; sys.exit(main(['list']))"
+    environ = {**os.environ, "PYTHONPATH": str(place)}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, cwd=tmp_path)
+    assert str(place) in ran.stdout.splitlines()[0]
+    assert len(ran.stdout.splitlines()) == 1 + len([f for f in (ROOT / "checks").glob("*.py") if f.name[0] != "_"])

@@ -1,0 +1,53 @@
+"""What a start costs, asserted on imports and system calls, never on seconds."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {"torch", "vllm", "flashinfer", "triton", "rich", "pynvml", "importlib.metadata", "asyncio", "pathlib"}
+
+
+def loaded_by(*argv: str) -> set[str]:
+    code = (
+        "import sys, json\n"
+        f"sys.argv = ['cudadoctor', *{list(argv)!r}]\n"
+        "from cudadoctor.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "sys.stdout.flush()\n"
+        "sys.stderr.write('\\nMODULES' + json.dumps(sorted(sys.modules)))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found: list[str] = json.loads(ran.stderr.rpartition("MODULES")[2])
+    return set(found)
+
+
+def test_help_imports_neither_msgspec_nor_anything_heavier() -> None:
+    loaded = loaded_by("--help")
+    assert not loaded & (HEAVY | {"msgspec", "subprocess", "cudadoctor.engine", "cudadoctor.facts"})
+
+
+def test_json_imports_neither_rich_nor_anything_of_the_stack() -> None:
+    loaded = loaded_by("check", "--format", "json", "--no-config")
+    assert not loaded & (HEAVY - {"pathlib"}) and "cudadoctor.engine" in loaded
+
+
+def test_json_imports_no_library_that_only_other_machines_need() -> None:
+    assert not loaded_by("check", "--format", "json", "--no-config") & {"psutil", "distro", "logging"}
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not on this machine")
+def test_check_opens_nothing_for_writing(tmp_path: Path) -> None:
+    log = tmp_path / "trace"
+    command = [sys.executable, "-B", "-m", "cudadoctor", "check", "--format", "json", "--no-config"]
+    traced = ["strace", "-f", "-qq", "-e", "trace=%file,ftruncate", "-o", str(log), *command]
+    subprocess.run(traced, stdout=subprocess.DEVNULL, check=False)
+    lines = log.read_text(errors="replace").splitlines()
+    assert len(lines) > 100
+    for line in lines:
+        writes = any(flag in line for flag in ("O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC"))
+        changes = any(f" {call}(" in line for call in ("mkdir", "unlink", "rename", "symlink", "link", "chmod", "creat"))
+        assert not (writes or changes) or "/dev/null" in line or "ENOENT" in line, line
