@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Environ, Machine, Packages, Toolkits
-from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate.choice import consumers
 
 
@@ -128,4 +128,4 @@ def _short(
 
 
 def _remedy(jobs: int) -> Remedy:
-    return Remedy("max-jobs", {"MAX_JOBS": str(jobs)}, f"export MAX_JOBS={jobs}")
+    return export("max-jobs", MAX_JOBS=str(jobs))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Conda, Environ, Packages, Toolkit, Toolkits
-from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.knowledge.headers import HEADERS, Header
 from cudadoctor.simulate.choice import consumers, judged
 from cudadoctor.simulate.lines import include_folders
@@ -45,7 +45,7 @@ def cuda_headers_missing(
     yield from _absent(toolkit, toolkits, environ, who, seen_by_nvcc, conda)
     hidden = [h for h in HEADERS if h.flashinfer == "all" and h.name in seen_by_nvcc - seen_by_host]
     if hidden:
-        yield from _hidden(hidden, toolkit, toolkits, packages, who)
+        yield from _hidden(hidden, toolkit, toolkits, environ, packages, who)
 
 
 def _nvcc_folders(toolkit: Toolkit, environ: Environ) -> list[str]:
@@ -68,13 +68,19 @@ def _absent(
         names = ", ".join(h.name for h in always)
         summary = f"nvcc will not find {names}: no CUDA code compiles with CUDA_HOME={toolkit.root}"
         yield Finding(
-            summary, severity, _looked(toolkit, toolkits), _packages(always, toolkit, toolkits, environ, conda)
+            summary,
+            severity,
+            _looked(toolkit, toolkits),
+            _packages(always, toolkit, toolkits, environ, conda),
         )
     if (some := [h for h in missing if h.flashinfer != "all"]) and "flashinfer" in who:
         operators = ", ".join(dict.fromkeys(name for h in some for name in h.flashinfer.split(", ")))
         summary = f"FlashInfer's {operators} will not compile: no {', '.join(h.name for h in some)}"
         yield Finding(
-            summary, Severity.WARNING, _looked(toolkit, toolkits), _packages(some, toolkit, toolkits, environ, conda)
+            summary,
+            Severity.WARNING,
+            _looked(toolkit, toolkits),
+            _packages(some, toolkit, toolkits, environ, conda),
         )
 
 
@@ -94,13 +100,17 @@ def _packages(
     wanted = {header.name for header in missing}
     for folder, directory in toolkits.headers.items():
         if directory.cudart_version == minor and wanted <= set(directory.headers):
-            value = ":".join([*filter(None, (environ.get("CPATH") or "").split(":")), folder])
-            return (Remedy("include-path", {"CPATH": value}, f'export CPATH="{value}"'),)
+            return (export("include-path", CPATH=_with(environ, folder)),)
     column = {"conda": "conda", "conda-target": "conda", "pip-cu12": "pip12", "pip-cu13": "pip13"}.get(
         toolkit.layout, "apt"
     )
     names = dict.fromkeys(getattr(h.package, column).format(mm=minor.replace(".", "-")) for h in missing)
     return (Remedy("show", {}, _install(column, list(names), minor, conda)),)
+
+
+def _with(environ: Environ, folder: str) -> str:
+    """Return CPATH with a folder behind those it has; an empty entry would mean the current folder."""
+    return ":".join([*filter(None, (environ.get("CPATH") or "").split(":")), folder])
 
 
 def _install(column: str, names: list[str], minor: str, conda: Conda) -> str:
@@ -113,7 +123,12 @@ def _install(column: str, names: list[str], minor: str, conda: Conda) -> str:
 
 
 def _hidden(
-    hidden: list[Header], toolkit: Toolkit, toolkits: Toolkits, packages: Packages, who: tuple[str, ...]
+    hidden: list[Header],
+    toolkit: Toolkit,
+    toolkits: Toolkits,
+    environ: Environ,
+    packages: Packages,
+    who: tuple[str, ...],
 ) -> Iterator[Finding]:
     """Report headers that nvcc finds and the host compiler does not: conda's targets/ layout."""
     addon = _addon(packages)
@@ -132,7 +147,7 @@ def _hidden(
         f"g++ will not find {hidden[0].name} for {' and '.join(names)}",
         Severity.ERROR if addon else Severity.WARNING,
         tuple(evidence),
-        (Remedy("include-path", {"CPATH": holder}, f'export CPATH="{holder}"'),),
+        (export("include-path", CPATH=_with(environ, holder)),),
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cudadoctor.declare import Skip, check
-from cudadoctor.facts import Environ, Packages, Selection, Toolkits
-from cudadoctor.findings import Evidence, Finding, Remedy, Severity
-from cudadoctor.simulate.choice import consumers, lacks, toolkit_to_use
+from cudadoctor.facts import Environ, Packages, Selection, Toolkit, Toolkits
+from cudadoctor.findings import Evidence, Finding, Severity, export
+from cudadoctor.simulate.choice import complete, consumers, lacks, toolkit_to_use
 
 
 @check
@@ -41,12 +41,12 @@ def cuda_home_wrong(toolkits: Toolkits, environ: Environ, packages: Packages) ->
     yield Finding(
         f"{names} will take CUDA_HOME={selection.root}: {missing}",
         severity,
-        tuple(_evidence(selection, toolkits, environ, better.root if better else "")),
-        (_remedy(better.root),) if better else (),
+        (*_evidence(selection, toolkits, environ), *_others(toolkits, packages, better)),
+        (export("cuda-home", CUDA_HOME=better.root),) if better else (),
     )
 
 
-def _evidence(selection: Selection, toolkits: Toolkits, environ: Environ, better: str) -> Iterator[Evidence]:
+def _evidence(selection: Selection, toolkits: Toolkits, environ: Environ) -> Iterator[Evidence]:
     if selection.rule in ("CUDA_HOME", "CUDA_PATH"):
         yield Evidence(environ.where(selection.rule), f"{selection.rule}={selection.root}")
     nvcc = toolkits.nvcc_on_path
@@ -56,9 +56,15 @@ def _evidence(selection: Selection, toolkits: Toolkits, environ: Environ, better
     yield Evidence(
         selection.root, "no such folder" if not selection.exists else "no include/cuda_runtime.h in it"
     )
-    if better:
-        yield Evidence(better, "has nvcc, cuda_runtime.h and libcudart")
 
 
-def _remedy(root: str) -> Remedy:
-    return Remedy("cuda-home", {"CUDA_HOME": root}, f"export CUDA_HOME={root}")
+def _others(toolkits: Toolkits, packages: Packages, better: Toolkit | None) -> Iterator[Evidence]:
+    """Show the toolkit to take, or why none of those within reach is one to take."""
+    if better is not None:
+        yield Evidence(better.root, f"has nvcc {better.version} and cuda_runtime.h")
+        return
+    for toolkit in toolkits.toolkits:
+        if complete(toolkit, toolkits) and packages.torch is not None:
+            yield Evidence(
+                toolkit.root, f"is CUDA {toolkit.version}, torch is built for {packages.torch.cuda}"
+            )

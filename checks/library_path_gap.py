@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cudadoctor.declare import check
 from cudadoctor.facts import Compilers, Environ, Libraries, Packages, Toolkit, Toolkits
-from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.findings import Evidence, Finding, Severity, export
 from cudadoctor.simulate.choice import consumers
 from cudadoctor.simulate.lines import LinkLine, link_lines, resolve
 
@@ -53,7 +53,7 @@ def _entries(variable: str, environ: Environ, libraries: Libraries) -> Iterator[
     entries = value.split(":")
     kept = [entry for entry in entries if entry]
     reader = "linker" if variable == "LIBRARY_PATH" else "loader"
-    remedy = Remedy("library-path", {variable: ":".join(kept)}, _export(variable, kept))
+    remedy = export("library-path", **{variable: ":".join(kept)})
     shown = Evidence(environ.where(variable), f"{variable}={value}")
     if len(kept) < len(entries):
         summary = f"{variable} has an empty entry: the {reader} searches the current folder too"
@@ -64,10 +64,6 @@ def _entries(variable: str, environ: Environ, libraries: Libraries) -> Iterator[
     if dead and variable == "LD_LIBRARY_PATH":
         evidence = (shown, *(Evidence(entry, "no such folder") for entry in dead))
         yield Finding(f"{variable} names folders that do not exist: they do nothing", Severity.NOTE, evidence)
-
-
-def _export(variable: str, kept: list[str]) -> str:
-    return f'export {variable}="{":".join(kept)}"' if kept else f"unset {variable}"
 
 
 def _gap(line: LinkLine, toolkit: Toolkit, libraries: Libraries, environ: Environ) -> Iterator[Finding]:
@@ -88,7 +84,7 @@ def _gap(line: LinkLine, toolkit: Toolkit, libraries: Libraries, environ: Enviro
                 Evidence(folder, "has " + ", ".join(f"lib{name}.so" for name in names)),
                 Evidence(line.source, f"{line.command}: looks in none of the folders that have it"),
             ),
-            (Remedy("library-path", {"LIBRARY_PATH": value}, f'export LIBRARY_PATH="{value}"'),),
+            (export("library-path", LIBRARY_PATH=value),),
         )
 
 

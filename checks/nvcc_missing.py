@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cudadoctor.declare import Skip, check
 from cudadoctor.facts import Environ, Packages, Toolkits
-from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.findings import Evidence, Finding, Severity, export
 from cudadoctor.simulate.choice import complete, toolkit_to_use
 
 
@@ -33,11 +33,7 @@ def nvcc_missing(toolkits: Toolkits, environ: Environ, packages: Packages) -> It
     if nvcc or (selection is not None and selection.has_nvcc):
         return
     better = toolkit_to_use(toolkits, packages)
-    remedies = (
-        (Remedy("cuda-home", {"CUDA_HOME": better.root}, f"export CUDA_HOME={better.root}"),)
-        if better
-        else ()
-    )
+    remedies = (export("cuda-home", CUDA_HOME=better.root),) if better else ()
     chosen = selection is not None and selection.rule in ("CUDA_HOME", "CUDA_PATH")
     evidence = _evidence(toolkits, environ)
     if chosen and selection is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import Enum
 
 from msgspec import Struct
@@ -36,6 +37,14 @@ class Remedy(Struct, frozen=True):
     fix: str
     values: dict[str, str] = {}
     summary: str = ""
+
+
+def export(fix: str, **values: str) -> Remedy:
+    """Return the remedy that sets variables, with the shell command for it; "" unsets one."""
+    commands = [
+        f"export {name}={shlex.quote(value)}" if value else f"unset {name}" for name, value in values.items()
+    ]
+    return Remedy(fix, values, "; ".join(commands))
 
 
 class Finding(Struct, frozen=True):

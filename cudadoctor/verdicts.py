@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cudadoctor.declare import CannotTell, Skip
 from cudadoctor.facts import Compilers, Environ, Libraries, LinkDirectory, Packages, Toolkits
-from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate import links
 from cudadoctor.simulate.choice import consumers
 from cudadoctor.simulate.lines import RUN_TIME, Miss, link_lines, misses
@@ -112,7 +112,7 @@ def _remedy(
     """Return the least change that clears the miss: a variable, one link, else the package that brings it."""
     line, name = miss.line, miss.resolution.name
     if home := links.better_home(line, name, toolkits, compilers, libraries, environ, packages):
-        return Remedy("cuda-home", {"CUDA_HOME": home}, f"export CUDA_HOME={home}")
+        return export("cuda-home", CUDA_HOME=home)
     link = links.new_link(line, library, toolkits, libraries)
     if link is not None and links.cured(line, name, link, libraries, environ):
         return Remedy("toolkit-links", {"path": link.path, "text": link.text}, link.command)

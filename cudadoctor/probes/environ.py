@@ -121,11 +121,12 @@ def _json_texts(host: Host, file: str, key: str = "") -> dict[str, str]:
 
 # --- what a shell would make of plain lines -----------------------------------------------------------------
 
-_WORD = r"""(?:"[^"`\\]*"|'[^']*'|\$\{[^\s{}"'`\\]*\}|[^\s;&|"'`\\()<>#{}])*"""
+_WORD = r"""(?:"[^"`\\]*"|'[^']*'|\$\{[^\s{}"'`\\]*\}|[^\s;&|"'`\\()<>{}])*"""
 _SET = rf"[A-Za-z_]\w*={_WORD}"
-_PLAIN = re.compile(rf"(?:(export)((?:\s+(?:{_SET}|[A-Za-z_]\w*))+)|({_SET}(?:\s+{_SET})*))\s*;?\s*(?:#.*)?")
+_END = r"\s*(?:;\s*)?(?:(?<=[\s;])#.*)?"
+_PLAIN = re.compile(rf"(?:(export)((?:\s+(?:{_SET}|[A-Za-z_]\w*))+)|({_SET}(?:\s+{_SET})*)){_END}")
 _ASSIGNMENT = re.compile(rf"([A-Za-z_]\w*)(?:(=)({_WORD}))?(?=\s|$)")
-_UNSET = re.compile(r"unset((?:\s+[A-Za-z_]\w*)+)\s*;?\s*(?:#.*)?")
+_UNSET = re.compile(rf"unset((?:\s+[A-Za-z_]\w*)+){_END}")
 _OPENS = re.compile(r"(?:^|[;&|(]\s*|\b(?:then|else|do)\s+)(?:if|for|while|until|case|select)\b|\{$")
 _CLOSES = re.compile(r"(?:^|[;&|]\s*)(?:fi|done|esac|\})(?=$|[\s;&|)])")
 _TOUCHED = re.compile(r"([A-Za-z_]\w*)\+?=|\b(?:read|for|unset|export)\s+([A-Za-z_]\w*)")
@@ -174,8 +175,9 @@ class _Shell:
                 self.unknown.discard(name)
         elif match := _PLAIN.fullmatch(line):
             for name, given, word in _ASSIGNMENT.findall(match[2] or match[3]):
-                value = self.word(word) if given else self.expand(f"${name}")
-                self.assign(name, value, bool(match[1]), origin)
+                if given or name in self.unknown or self.get(name) is not None:
+                    value = self.word(word) if given else self.expand(f"${name}")
+                    self.assign(name, value, bool(match[1]), origin)
         return match is not None
 
     def assign(self, name: str, value: str | None, exported: bool, origin: str) -> None:

@@ -131,12 +131,12 @@ def _folders(
 
 
 def search_folders(host: Host, search: LinkSearch, library_path: str | None) -> list[str]:
-    """Return the folders that a search order leads to with this LIBRARY_PATH, and those that decide it.
+    """Return the folders that a search order leads to with this LIBRARY_PATH, as it is and as GCC spells it.
 
-    The line's own `-L` is left out.
+    With them come those whose existence decides the spelling; the line's own `-L` is left out.
     """
-    folders = expand(search, (), library_path, lambda folder: host.kind(folder) == "directory")
-    return [*folders, *detours(library_path)]
+    spelled = expand(search, (), library_path, lambda folder: host.kind(folder) == "directory")
+    return [*expand(search, (), library_path), *spelled, *detours(library_path)]
 
 
 def _directory(host: Host, folder: str, names: set[str], owned: bool) -> LinkDirectory:

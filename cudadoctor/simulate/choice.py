@@ -42,10 +42,11 @@ def lacks(selection: Selection, toolkits: Toolkits) -> str:
         return "it starts with a colon, and is used as it stands"
     if not selection.exists:
         return "no such folder"
-    if toolkits.at(selection.root) is not None:
-        return ""
     headers = headers_at(selection.root, toolkits)
     if headers is not None and "cuda_runtime.h" in headers.headers:
+        return ""
+    toolkit = toolkits.at(selection.root)
+    if toolkit is not None and (toolkit.layout != "cuda" or _has_headers(toolkit, toolkits)):
         return ""
     return (
         "no cuda_runtime.h, no libcudart there" if selection.has_nvcc else "no nvcc, no cuda_runtime.h there"
@@ -54,28 +55,32 @@ def lacks(selection: Selection, toolkits: Toolkits) -> str:
 
 def complete(toolkit: Toolkit, toolkits: Toolkits) -> bool:
     """Return whether a toolkit has nvcc and, where a build would look, the runtime's header."""
-    return bool(toolkit.nvcc) and any(
-        "cuda_runtime.h" in toolkits.headers[folder].headers
-        for folder in toolkit.include
-        if folder in toolkits.headers
-    )
+    return bool(toolkit.nvcc) and _has_headers(toolkit, toolkits)
+
+
+def _has_headers(toolkit: Toolkit, toolkits: Toolkits) -> bool:
+    found = (toolkits.headers.get(folder) for folder in toolkit.include)
+    return any(directory is not None and "cuda_runtime.h" in directory.headers for directory in found)
 
 
 def toolkit_to_use(toolkits: Toolkits, packages: Packages) -> Toolkit | None:
     """Return the toolkit that CUDA_HOME should name: one with nvcc and headers, of torch's CUDA major.
 
-    The one behind the nvcc on PATH comes first, then the environment's own, then those in the usual places;
-    another major than torch's only where there is no other.
+    The one behind the nvcc on PATH comes first, then the environment's own, then those in the usual places.
+    One of another major is never named: torch refuses to build with it.
     """
-    usable = [toolkit for toolkit in toolkits.toolkits if complete(toolkit, toolkits)]
     major = packages.torch.cuda.partition(".")[0] if packages.torch else ""
-    same = [toolkit for toolkit in usable if toolkit.version.partition(".")[0] == major] or usable
+    usable = [
+        toolkit
+        for toolkit in toolkits.toolkits
+        if complete(toolkit, toolkits) and (not major or toolkit.version.partition(".")[0] == major)
+    ]
     order = ("nvcc on PATH", "the environment", "pip", "CUDA_HOME", "CUDA_PATH", "a usual place")
-    ranked = sorted(
-        same,
+    return min(
+        usable,
         key=lambda toolkit: min((order.index(way) for way in toolkit.found_by if way in order), default=9),
+        default=None,
     )
-    return ranked[0] if ranked else None
 
 
 def judged(toolkits: Toolkits, packages: Packages, who: tuple[str, ...]) -> Toolkit | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import shlex
 from collections.abc import Iterator
 
 from msgspec import Struct
@@ -76,8 +77,12 @@ class NewLink(Struct, frozen=True):
     def command(self) -> str:
         """Return the shell command that makes it."""
         folder = posixpath.dirname(self.path)
-        make = "" if "/" not in self.text or self.text.startswith("targets/") else f"mkdir -p {folder} && "
-        return f"{make}ln -s {self.text} {self.path}"
+        make = (
+            ""
+            if "/" not in self.text or self.text.startswith("targets/")
+            else f"mkdir -p {shlex.quote(folder)} && "
+        )
+        return f"{make}ln -s {shlex.quote(self.text)} {shlex.quote(self.path)}"
 
 
 def new_link(line: LinkLine, library: str, toolkits: Toolkits, libraries: Libraries) -> NewLink | None:

@@ -1,8 +1,10 @@
 """The variables that are judged: the current ones, or what activation makes of them, as a shell agrees."""
 
+import json
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ def target(prefix: str = "/c", kind: str = "conda", active: bool = False) -> Tar
     return Target(prefix, kind, f"{prefix}/bin/python3", "3.12.4", prefix, (), "", "--prefix", active)
 
 
-def seen(files: dict[str, object] | None = None, kind: str = "conda", **environ: str) -> Environ:
+def seen(files: Mapping[str, object] | None = None, kind: str = "conda", **environ: str) -> Environ:
     prefix = "/c" if kind in ("conda", "pixi") else "/v"
     return probe(FakeHost({**FOLDERS, **(files or {})}, environ), target(prefix, kind))
 
@@ -63,15 +65,19 @@ def test_an_inactive_virtual_environment_comes_first_on_path() -> None:
 
 
 def test_activation_takes_the_place_of_the_active_conda_environment_only() -> None:
-    environ = {"CONDA_PREFIX": "/other", "VIRTUAL_ENV": "/v", "PATH": "/v/bin:/other/bin/:/usr/bin"}
-    assert seen(**environ).path == ("/c/bin", "/v/bin", "/usr/bin")
-    assert seen(kind="venv", **environ).path == ("/v/bin", "/other/bin/", "/usr/bin")
+    for kind, path in (
+        ("conda", ("/c/bin", "/v/bin", "/usr/bin")),
+        ("venv", ("/v/bin", "/other/bin/", "/usr/bin")),
+    ):
+        now = "/v/bin:/other/bin/:/usr/bin"
+        assert seen({}, kind, CONDA_PREFIX="/other", VIRTUAL_ENV="/v", PATH=now).path == path
 
 
 def test_variables_of_the_environment_come_before_its_scripts() -> None:
+    state = {"CC": "state-cc", "CXX": "state-c++", "MAX_JOBS": 4, "CPATH": "***unset***"}
     files: dict[str, object] = {
-        "/c/etc/conda/env_vars.d/package.json": '{"CUDA_PATH": "/package", "CC": "package-cc", "CXX": "package-c++"}',
-        "/c/conda-meta/state": '{"env_vars": {"CC": "state-cc", "CXX": "state-c++", "MAX_JOBS": 4, "CPATH": "***unset***"}}',
+        "/c/etc/conda/env_vars.d/package.json": '{"CUDA_PATH": "/package", "CC": "package", "CXX": "package"}',
+        "/c/conda-meta/state": json.dumps({"env_vars": state}),
         "/c/etc/conda/activate.d/a.sh": "export CXX=script-c++",
     }
     found = seen(files, CPATH="/mine")
@@ -140,7 +146,7 @@ PLAIN = {
     "an intermediate variable": "root=/c/cuda-12\nexport CUDA_HOME=$root\nexport CUDA_PATH=${root}/x",
     "the usual idiom": 'export LD_LIBRARY_PATH="$CONDA_PREFIX/lib${LD_LIBRARY_PATH:+:${LD_LIBRARY_PATH}}"',
     "the idiom unquoted": "export LIBRARY_PATH=$CONDA_PREFIX/lib${LIBRARY_PATH:+:$LIBRARY_PATH}",
-    "defaults": "export CC=${CC:-gcc}\nexport CXX=${CXX-g++}\nexport CFLAGS=${CFLAGS:+x}\nexport CPPFLAGS=${UNSET+x}",
+    "defaults": "export CC=${CC:-gcc}\nexport CXX=${CXX-g++}\nexport CFLAGS=${CFLAGS:+x}\nexport CPPFLAGS=${UN+x}",
     "defaults of empty": "EMPTY=\nexport CC=${EMPTY:-gcc}\nexport CXX=${EMPTY-g++}\nexport CFLAGS=${EMPTY+x}",
     "append": "export LIBRARY_PATH=$LIBRARY_PATH:/c/lib:",
     "unset": "unset CC CFLAGS\nexport CXX=x$CC",
