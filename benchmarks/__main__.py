@@ -101,7 +101,7 @@ def _against_the_floor(target: tuple[str, ...], prefix: str, runs: int) -> list[
         limits.append(("check / torch collect_env", text.seconds / medians[peer.name].seconds, 0.1))
     else:
         print("skipped: the target has no torch to run collect_env with")
-    return [text for row in limits if (text := _judge(*row))]
+    return [line for row in limits if (line := _judge(*row))]
 
 
 def _against_size(runs: int) -> list[str]:
@@ -111,7 +111,9 @@ def _against_size(runs: int) -> list[str]:
         large = make_environment(Path(folder, "large"), distributions=1000, records=600, files=0)
         full = make_environment(Path(folder, "full"), distributions=170, records=170, files=20_000)
         places = {"170 of each": small, "1,000 and 600": large, "170, 20,000 files more": full}
-        cases = [Case(name, (sys.executable, *JSON, "--prefix", str(place))) for name, place in places.items()]
+        cases = [
+            Case(name, (sys.executable, *JSON, "--prefix", str(place))) for name, place in places.items()
+        ]
         medians = measure(cases, runs, dict(os.environ))
     for name, run in medians.items():
         print(f"{run.seconds * 1000:9.1f} ms {run.peak_mib:7.1f} MiB  environment with {name}")
@@ -120,7 +122,7 @@ def _against_size(runs: int) -> list[str]:
         ("1,000 distributions and 600 records / 170 of each", medians["1,000 and 600"].seconds / base, 4.0),
         ("20,000 files more / without them", medians["170, 20,000 files more"].seconds / base, 1.15),
     ]
-    return [text for row in limits if (text := _judge(*row))]
+    return [line for row in limits if (line := _judge(*row))]
 
 
 def _judge(name: str, value: float, limit: float) -> str:

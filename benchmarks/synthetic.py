@@ -44,6 +44,7 @@ def _distribution(site: Path, name: str, version: str) -> None:
 
 def _record(meta: Path, name: str, version: str) -> None:
     paths = [f"lib/{name}/file{n}" for n in range(200)]
-    record = {"name": name, "version": version, "build": "0", "channel": "conda-forge", "files": paths}
-    record["paths_data"] = {"paths": [{"_path": path, "sha256": "0" * 64} for path in paths]}
+    data = {"paths": [{"_path": path, "sha256": "0" * 64} for path in paths]}
+    record: dict[str, object] = {"name": name, "version": version, "build": "0", "channel": "conda-forge"}
+    record |= {"files": paths, "paths_data": data}
     (meta / f"{name}-{version}-0.json").write_text(json.dumps(record))

@@ -104,6 +104,24 @@ def for_facts(facts: Facts, home: str = "") -> Redactor:
     return Redactor(home, name)
 
 
+def in_shell(command: str, home: str) -> str:
+    """Return a command to copy: secrets masked, the home folder as "$HOME", everything else as it is.
+
+    A masked path would be a wrong command; `$HOME` is right on the machine it is for and names nobody.
+    """
+    home = home.rstrip("/")
+    if home.startswith("/") and home in command:
+        parts, quoted = [], False
+        for index, part in enumerate(re.split(rf"({re.escape(home)}{_END})", command)):
+            if index % 2:
+                parts.append("'\"$HOME\"'" if quoted else '"$HOME"')
+            else:
+                quoted ^= part.count("'") % 2 == 1
+                parts.append(part)
+        command = "".join(parts).replace("''\"$HOME\"'", "\"$HOME\"'")
+    return _without_secrets(command)
+
+
 def _paths(home: str, user: str) -> re.Pattern[str]:
     """Return the pattern of the home folder, and of the user's name as one component of any other path."""
     whole, name = re.escape(home), re.escape(user)

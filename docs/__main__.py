@@ -19,7 +19,9 @@ def main() -> None:
     registry = load()
     pages = [f"## {check.name}\n\n{_lowered(check.doc)}\n" for check in registry.checks.values()]
     (HERE / "checks.md").write_text(HEAD + table(registry) + "\n" + "\n".join(pages))
-    (HERE / "report.schema.json").write_bytes(msgspec.json.format(msgspec.json.encode(schema()), indent=2) + b"\n")
+    (HERE / "report.schema.json").write_bytes(
+        msgspec.json.format(msgspec.json.encode(schema()), indent=2) + b"\n"
+    )
 
 
 def _lowered(page: str) -> str:

@@ -64,7 +64,16 @@ def imports(file: Path) -> set[str]:
 
 
 def third_party(name: str) -> bool:
-    return name.split(".")[0] in {"rich", "msgspec", "packaging", "psutil", "distro", "pynvml", "shtab", "cudadoctor"}
+    return name.split(".")[0] in {
+        "rich",
+        "msgspec",
+        "packaging",
+        "psutil",
+        "distro",
+        "pynvml",
+        "shtab",
+        "cudadoctor",
+    }
 
 
 @pytest.mark.parametrize("room", MAY)

@@ -16,7 +16,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel, as pip does it."""
     pytest.importorskip("hatchling", reason="hatchling, which builds the wheel, is not installed")
     place = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(place)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(place),
+    ]
     subprocess.run([*command, str(ROOT)], check=True)
     (built,) = place.glob("*.whl")
     return built
@@ -39,10 +49,25 @@ def test_the_wheel_brings_no_tests_and_no_top_level_but_one(wheel: Path) -> None
 
 def test_the_wheel_works_by_itself(wheel: Path, tmp_path: Path) -> None:
     place = tmp_path / "site"
-    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(place)]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(place),
+    ]
     subprocess.run([*install, str(wheel)], check=True)
-    code = "import cudadoctor, sys; print(cudadoctor.__file__); from cudadoctor.cli import main; sys.exit(main(['list']))"
+    code = "import cudadoctor, sys; print(cudadoctor.__file__); "
+    code += "from cudadoctor.cli import main; sys.exit(main(['list']))"
     environ = {**os.environ, "PYTHONPATH": str(place)}
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, cwd=tmp_path)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environ, cwd=tmp_path
+    )
     assert str(place) in ran.stdout.splitlines()[0]
-    assert len(ran.stdout.splitlines()) == 1 + len([f for f in (ROOT / "checks").glob("*.py") if f.name[0] != "_"])
+    assert len(ran.stdout.splitlines()) == 1 + len(
+        [f for f in (ROOT / "checks").glob("*.py") if f.name[0] != "_"]
+    )

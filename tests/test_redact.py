@@ -1,6 +1,7 @@
 """Redaction masks secrets and personal paths, and nothing else."""
 
 import json
+import subprocess
 import time
 
 import msgspec
@@ -28,7 +29,7 @@ from cudadoctor.facts import (
 )
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.outcomes import Failed
-from cudadoctor.redact import SECRET, Redactor, for_facts
+from cudadoctor.redact import SECRET, Redactor, for_facts, in_shell
 from cudadoctor.report import Report, Tool, encode
 
 ADA = Redactor("/home/ada")
@@ -280,3 +281,28 @@ def test_a_long_hostile_text_takes_no_long_time(piece: str) -> None:
     started = time.perf_counter()
     ADA.text(piece * 20_000)
     assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("export CUDA_HOME=/home/ada/cuda", 'export CUDA_HOME="$HOME"/cuda'),
+        ("export CPATH='/home/ada/my env:/home/ada/b c'", """export CPATH="$HOME"'/my env:'"$HOME"'/b c'"""),
+        ("ln -s lib /home/ada/env/lib64", 'ln -s lib "$HOME"/env/lib64'),
+        ("ls /home/adam /home/ada", 'ls /home/adam "$HOME"'),
+        ("ls '/home/ada'", "ls \"$HOME\"''"),
+        ("ls /data/ada", "ls /data/ada"),
+    ],
+)
+def test_a_command_to_copy_stays_right_and_names_nobody(command: str, shown: str) -> None:
+    assert in_shell(command, "/home/ada") == shown
+    script = f"HOME=/home/ada; set -- {command}; printf '%s\\n' \"$@\""
+    before = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    after = subprocess.run(
+        ["sh", "-c", script.replace(command, shown)], capture_output=True, text=True, check=True
+    )
+    assert after.stdout == before
+
+
+def test_a_command_to_copy_holds_no_secret() -> None:
+    assert "hf_" not in in_shell("export X=hf_AbCdEfGhIjKlMnOpQrStUv", "/home/ada")

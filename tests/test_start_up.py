@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"torch", "vllm", "flashinfer", "triton", "rich", "pynvml", "importlib.metadata", "asyncio", "pathlib"}
+HEAVY = {
+    "torch",
+    "vllm",
+    "flashinfer",
+    "triton",
+    "rich",
+    "pynvml",
+    "importlib.metadata",
+    "asyncio",
+    "pathlib",
+}
 
 
 def loaded_by(*argv: str) -> set[str]:
@@ -49,5 +59,7 @@ def test_check_opens_nothing_for_writing(tmp_path: Path) -> None:
     assert len(lines) > 100
     for line in lines:
         writes = any(flag in line for flag in ("O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC"))
-        changes = any(f" {call}(" in line for call in ("mkdir", "unlink", "rename", "symlink", "link", "chmod", "creat"))
+        changes = any(
+            f" {call}(" in line for call in ("mkdir", "unlink", "rename", "symlink", "link", "chmod", "creat")
+        )
         assert not (writes or changes) or "/dev/null" in line or "ENOENT" in line, line

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec import structs
 
@@ -18,7 +19,7 @@ from cudadoctor.engine import everything, examine, needed
 from cudadoctor.findings import Severity
 from cudadoctor.mistakes import UserMistake, nearest
 from cudadoctor.outcomes import Failed, Outcome
-from cudadoctor.redact import for_facts
+from cudadoctor.redact import for_facts, in_shell
 from cudadoctor.registry import Registry, load
 from cudadoctor.report import Report, Tool, encode
 
@@ -86,7 +87,8 @@ def _threshold(name: str) -> Severity | None:
 
 def show(report: Report, options: argparse.Namespace) -> None:
     """Print the report in the chosen format, redacted."""
-    redacted = for_facts(report.facts).value(report)
+    home = os.path.expanduser("~") if not report.replayed else ""
+    redacted = for_facts(report.facts, home).value(report)
     if options.format == "json":
         sys.stdout.buffer.write(encode(redacted) + b"\n")
     elif options.format == "markdown":
@@ -96,4 +98,18 @@ def show(report: Report, options: argparse.Namespace) -> None:
     else:
         from cudadoctor.render import text
 
-        text.render(redacted, stream=sys.stdout, quiet=options.quiet, verbose=options.verbose)
+        shown = structs.replace(redacted, outcomes=tuple(_copyable(redacted.outcomes, report, home)))
+        text.render(shown, stream=sys.stdout, quiet=options.quiet, verbose=options.verbose)
+
+
+def _copyable(outcomes: Sequence[Outcome], report: Report, home: str) -> Iterator[Outcome]:
+    """Give the commands of the masked outcomes their real paths back, with $HOME for the home folder."""
+    for outcome, original in zip(outcomes, report.outcomes, strict=True):
+        findings = [
+            structs.replace(
+                finding,
+                remedies=tuple(structs.replace(r, summary=in_shell(r.summary, home)) for r in real.remedies),
+            )
+            for finding, real in zip(outcome.findings, original.findings, strict=True)
+        ]
+        yield structs.replace(outcome, findings=tuple(findings)) if findings else outcome

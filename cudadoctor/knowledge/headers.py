@@ -32,7 +32,8 @@ def _package(stem: str, conda: str = "") -> Package:
 
 # conda: conda-forge's feedstocks (cuda-cudart, cuda-nvcc-impl, libcublas) and the naming convention of its
 #   compile guide. pip: the file lists of NVIDIA's wheels. apt: NVIDIA's Debian repository. All on 2026-11-21.
-_RUNTIME = Package("cuda-cudart-dev", "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime", "cuda-cudart-dev-{mm}")
+_CUDART = "cuda-cudart-dev"
+_RUNTIME = Package(_CUDART, "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime", f"{_CUDART}-{{mm}}")
 _CRT = Package("cuda-crt-dev_linux-64", "nvidia-cuda-nvcc-cu12", "nvidia-cuda-crt", "cuda-crt-{mm}")
 _CUBLAS, _CURAND, _NVRTC = _package("libcublas"), _package("libcurand"), _package("cuda-nvrtc")
 

@@ -232,14 +232,24 @@ def _named(host: Host, folder: str, pattern: str) -> list[str]:
 
 
 def _has_parts(host: Host, root: str, targets: tuple[str, ...]) -> bool:
-    """Return whether a root holds any part of a toolkit: nvcc, headers or the runtime library."""
+    """Return whether a root holds any part of a toolkit: nvcc itself, headers or the runtime library."""
     header = "include/cuda_runtime_api.h"
     if root in ("/usr", "/usr/local", "/"):
         return bool(host.kind(f"{root}/{header}"))
-    places = [f"{root}/{header}", f"{root}/bin/nvcc", f"{root}/bin/ptxas"]
+    places = [f"{root}/{header}", f"{root}/bin/ptxas"]
     for name in targets:
         places += [f"{root}/targets/{name}/{header}", f"{root}/targets/{name}/lib"]
-    return any(host.kind(place) for place in places)
+    return any(host.kind(place) for place in places) or _is_nvcc(host, f"{root}/bin/nvcc")
+
+
+def _is_nvcc(host: Host, path: str) -> bool:
+    """Return whether this is nvcc itself: no script that starts another, no link to one elsewhere."""
+    if not host.executable(path) or dirname(host.realpath(path)) != host.realpath(dirname(path)):
+        return False
+    try:
+        return not host.head(path, 2).startswith(b"#!")
+    except OSError:
+        return True  # a program may be run by those who cannot read it
 
 
 def _layout(host: Host, root: str, targets: tuple[str, ...]) -> str:

@@ -166,8 +166,8 @@ def resolve(line: LinkLine, name: str, libraries: Libraries, environ: Environ) -
 def include_folders(root: str, environ: Environ) -> list[str]:
     """Return where a host compiler finds CUDA headers for a consumer with CUDA_HOME=`root`, in its order.
 
-    nvcc adds the folders of its own nvcc.profile; the C++ files of FlashInfer and tvm-ffi see only these. They
-    name the toolkit's folder with `-isystem`, which GCC searches after CPATH.
+    nvcc adds the folders of its own nvcc.profile; the C++ files of FlashInfer and tvm-ffi see only these.
+    They name the toolkit's folder with `-isystem`, which GCC searches after CPATH.
     """
     folders: list[str] = []
     for variable in ("CPATH", "CPLUS_INCLUDE_PATH"):

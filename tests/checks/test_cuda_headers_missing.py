@@ -3,8 +3,19 @@ from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Inconclusive, Outcome, Passed, Skipped
 from cudadoctor.testing import judge
 
-from .build import PREFIX, environ, header_folder, no_toolkits, one, packages, records, severities, shown, toolkit
-from .build import toolkits
+from .build import (
+    PREFIX,
+    environ,
+    header_folder,
+    no_toolkits,
+    one,
+    packages,
+    records,
+    severities,
+    shown,
+    toolkit,
+    toolkits,
+)
 
 TARGETS = f"{PREFIX}/targets/x86_64-linux/include"
 CONDA = toolkits(toolkit(PREFIX, layout="conda"), headers="12.8")

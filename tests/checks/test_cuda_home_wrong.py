@@ -5,7 +5,9 @@ from cudadoctor.testing import judge
 
 from .build import environ, no_toolkits, one, packages, shown, toolkit, toolkits
 
-WRAPPER = NvccOnPath("/usr/local/bin/nvcc", "script", "/usr/local/cuda/bin/nvcc", 'line 2: exec /usr/local/cuda/bin/nvcc "$@"')
+WRAPPER = NvccOnPath(
+    "/usr/local/bin/nvcc", "script", "/usr/local/cuda/bin/nvcc", 'line 2: exec /usr/local/cuda/bin/nvcc "$@"'
+)
 
 
 def selecting(root: str, rule: str, *, exists: bool = True, has_nvcc: bool = False) -> Toolkits:
@@ -18,14 +20,18 @@ def selecting(root: str, rule: str, *, exists: bool = True, has_nvcc: bool = Fal
 
 def test_reports_the_root_that_a_wrapper_script_leads_to() -> None:
     seen = selecting("/usr/local", "two folders up from /usr/local/bin/nvcc", has_nvcc=True)
-    finding = one(judge("cuda-home-wrong", toolkits=seen, environ=environ(), packages=packages()), Severity.ERROR)
+    finding = one(
+        judge("cuda-home-wrong", toolkits=seen, environ=environ(), packages=packages()), Severity.ERROR
+    )
     assert "CUDA_HOME=/usr/local" in finding.summary and "exec /usr/local/cuda/bin/nvcc" in shown(finding)
     assert finding.remedies[0].values == {"CUDA_HOME": "/usr/local/cuda"}
 
 
 def test_reports_a_value_that_does_not_exist() -> None:
     seen = selecting("/opt/gone", "CUDA_HOME", exists=False)
-    outcome = judge("cuda-home-wrong", toolkits=seen, environ=environ(CUDA_HOME="/opt/gone"), packages=packages())
+    outcome = judge(
+        "cuda-home-wrong", toolkits=seen, environ=environ(CUDA_HOME="/opt/gone"), packages=packages()
+    )
     assert "no such folder" in one(outcome, Severity.ERROR).summary
 
 
@@ -52,12 +58,16 @@ def test_is_a_warning_where_only_a_build_of_ones_own_would_fail() -> None:
 
 
 def test_is_silent_when_healthy() -> None:
-    assert isinstance(judge("cuda-home-wrong", toolkits=toolkits(), environ=environ(), packages=packages()), Passed)
+    assert isinstance(
+        judge("cuda-home-wrong", toolkits=toolkits(), environ=environ(), packages=packages()), Passed
+    )
 
 
 def test_is_silent_on_a_conda_prefix_with_its_headers_under_targets() -> None:
     conda = toolkits(toolkit("/opt/env", layout="conda"))
-    assert isinstance(judge("cuda-home-wrong", toolkits=conda, environ=environ(), packages=packages()), Passed)
+    assert isinstance(
+        judge("cuda-home-wrong", toolkits=conda, environ=environ(), packages=packages()), Passed
+    )
 
 
 def test_does_not_apply_without_anything_that_compiles() -> None:

@@ -3,8 +3,21 @@ from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Inconclusive, Outcome, Passed, Skipped
 from cudadoctor.testing import judge
 
-from .build import PREFIX, SITE, compilers, environ, folder, libraries, no_toolkits, one, packages, shared, shown
-from .build import toolkit, toolkits
+from .build import (
+    PREFIX,
+    SITE,
+    compilers,
+    environ,
+    folder,
+    libraries,
+    no_toolkits,
+    one,
+    packages,
+    shared,
+    shown,
+    toolkit,
+    toolkits,
+)
 
 ABSENT = LinkDirectory(False)
 CONDA = toolkits(toolkit(PREFIX, layout="conda"))
@@ -17,7 +30,10 @@ CONDA_LIB = {
 
 
 def outcome(
-    directories: dict[str, LinkDirectory], seen: Toolkits = CONDA, variables: dict[str, str] | None = None, **more: str
+    directories: dict[str, LinkDirectory],
+    seen: Toolkits = CONDA,
+    variables: dict[str, str] | None = None,
+    **more: str,
 ) -> Outcome:
     return judge(
         "cudart-link-missing",
@@ -42,7 +58,10 @@ def test_reports_pips_versioned_file_and_links_the_name_to_it() -> None:
     seen = toolkits(toolkit(root, "13.0.88", "pip-cu13"))
     finding = one(outcome({f"{root}/lib": lib, f"{root}/lib64": ABSENT, f"{root}/lib64/stubs": ABSENT}, seen))
     assert "which -lcudart does not match" in shown(finding)
-    assert finding.remedies[0].values == {"path": f"{root}/lib64/libcudart.so", "text": "../lib/libcudart.so.13"}
+    assert finding.remedies[0].values == {
+        "path": f"{root}/lib64/libcudart.so",
+        "text": "../lib/libcudart.so.13",
+    }
 
 
 def test_a_loader_variable_is_named_as_of_no_use() -> None:
@@ -55,7 +74,9 @@ def test_a_better_cuda_home_comes_before_a_link() -> None:
     bad = toolkit(PREFIX, layout="conda", nvcc=False)
     seen = toolkits(bad, good)
     directories = {**CONDA_LIB, "/usr/local/cuda/lib64": folder(cudart=shared())}
-    finding = one(outcome({**directories, "/usr/local/cuda/lib64/stubs": ABSENT}, seen, {"CUDA_HOME": PREFIX}))
+    finding = one(
+        outcome({**directories, "/usr/local/cuda/lib64/stubs": ABSENT}, seen, {"CUDA_HOME": PREFIX})
+    )
     assert finding.remedies[0].values == {"CUDA_HOME": "/usr/local/cuda"}
 
 
@@ -77,7 +98,10 @@ def test_is_a_warning_with_prebuilt_operators_or_only_torchs_builder() -> None:
 
 
 def test_is_silent_when_healthy() -> None:
-    healthy = {"/usr/local/cuda/lib64": folder(cudart=shared()), "/usr/local/cuda/lib64/stubs": folder(cuda=shared())}
+    healthy = {
+        "/usr/local/cuda/lib64": folder(cudart=shared()),
+        "/usr/local/cuda/lib64/stubs": folder(cuda=shared()),
+    }
     assert isinstance(outcome(healthy, toolkits()), Passed)
 
 

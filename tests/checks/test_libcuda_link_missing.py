@@ -3,8 +3,22 @@ from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Outcome, Passed, Skipped
 from cudadoctor.testing import judge
 
-from .build import CUDA, PREFIX, SITE, compilers, environ, folder, libraries, no_toolkits, one, packages, shared
-from .build import shown, toolkit, toolkits
+from .build import (
+    CUDA,
+    PREFIX,
+    SITE,
+    compilers,
+    environ,
+    folder,
+    libraries,
+    no_toolkits,
+    one,
+    packages,
+    shared,
+    shown,
+    toolkit,
+    toolkits,
+)
 
 ABSENT = LinkDirectory(False)
 LIB64 = {f"{CUDA}/lib64": folder(cudart=shared())}
@@ -18,7 +32,9 @@ def outcome(
         "libcuda-link-missing",
         toolkits=seen or toolkits(),
         compilers=compilers("flashinfer", "torch", folders=("{LIBRARY_PATH}/", "/usr/lib/")),
-        libraries=libraries({"/usr/lib": folder(), f"{SITE}/torch/lib": ABSENT, **directories}, driver=driver),
+        libraries=libraries(
+            {"/usr/lib": folder(), f"{SITE}/torch/lib": ABSENT, **directories}, driver=driver
+        ),
         environ=environ(**(variables or {})),
         packages=packages(**more),
     )

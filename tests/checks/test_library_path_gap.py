@@ -3,20 +3,34 @@ from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Outcome, Passed
 from cudadoctor.testing import judge
 
-from .build import PREFIX, compilers, environ, folder, libraries, one, packages, shared, shown, toolkit, toolkits
+from .build import (
+    PREFIX,
+    compilers,
+    environ,
+    folder,
+    libraries,
+    one,
+    packages,
+    shared,
+    shown,
+    toolkit,
+    toolkits,
+)
 
 ABSENT = LinkDirectory(False)
 CONDA = toolkits(toolkit(PREFIX, layout="conda"))
 
 
-def outcome(directories: dict[str, LinkDirectory], seen: Toolkits = CONDA, **variables: str) -> Outcome:
+def outcome(
+    directories: dict[str, LinkDirectory], seen: Toolkits = CONDA, variables: dict[str, str] | None = None
+) -> Outcome:
     held = {f"{PREFIX}/lib64": ABSENT, f"{PREFIX}/lib64/stubs": ABSENT, "/usr/lib": folder(), **directories}
     return judge(
         "library-path-gap",
         toolkits=seen,
         compilers=compilers(folders=("{LIBRARY_PATH}/", "/usr/lib/")),
         libraries=libraries(held),
-        environ=environ(**variables),
+        environ=environ(**(variables or {})),
         packages=packages(),
     )
 
@@ -29,13 +43,13 @@ def test_reports_installed_libraries_that_no_line_reaches() -> None:
 
 def test_keeps_what_library_path_had() -> None:
     held = {f"{PREFIX}/lib": folder(cublas=shared()), "/x": folder()}
-    finding = one(outcome(held, LIBRARY_PATH="/x"))
+    finding = one(outcome(held, variables={"LIBRARY_PATH": "/x"}))
     assert finding.remedies[0].values == {"LIBRARY_PATH": f"/x:{PREFIX}/lib"}
 
 
 def test_is_silent_when_library_path_reaches_them() -> None:
     held = {f"{PREFIX}/lib": folder(cublas=shared())}
-    assert isinstance(outcome(held, LIBRARY_PATH=f"{PREFIX}/lib"), Passed)
+    assert isinstance(outcome(held, variables={"LIBRARY_PATH": f"{PREFIX}/lib"}), Passed)
 
 
 def test_is_silent_when_healthy_and_when_nothing_is_installed() -> None:
@@ -47,19 +61,23 @@ def test_notes_empty_entries_at_either_end_and_in_the_middle() -> None:
     for value in ("/x:", ":/x", "/x::/y"):
         for variable in ("LIBRARY_PATH", "LD_LIBRARY_PATH"):
             held = {"/x": folder(), "/y": folder(), ".": folder()}
-            finding = one(outcome(held, **{variable: value}), Severity.NOTE)
+            finding = one(outcome(held, variables={variable: value}), Severity.NOTE)
             assert "current folder" in finding.summary and f"{variable}={value}" in shown(finding)
             assert finding.remedies[0].values[variable] == ":".join(filter(None, value.split(":")))
 
 
 def test_a_library_path_that_is_set_but_empty_means_the_current_folder() -> None:
-    assert "unset LIBRARY_PATH" in shown(one(outcome({".": folder()}, LIBRARY_PATH=""), Severity.NOTE))
+    assert "unset LIBRARY_PATH" in shown(
+        one(outcome({".": folder()}, variables={"LIBRARY_PATH": ""}), Severity.NOTE)
+    )
 
 
 def test_an_empty_ld_library_path_means_nothing() -> None:
-    assert isinstance(outcome({}, LD_LIBRARY_PATH=""), Passed)
+    assert isinstance(outcome({}, variables={"LD_LIBRARY_PATH": ""}), Passed)
 
 
 def test_notes_dead_entries_of_the_loaders_variable() -> None:
-    finding = one(outcome({"/gone": ABSENT, "/x": folder()}, LD_LIBRARY_PATH="/x:/gone"), Severity.NOTE)
+    finding = one(
+        outcome({"/gone": ABSENT, "/x": folder()}, variables={"LD_LIBRARY_PATH": "/x:/gone"}), Severity.NOTE
+    )
     assert "/gone: no such folder" in shown(finding)

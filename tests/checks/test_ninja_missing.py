@@ -3,16 +3,22 @@ from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Outcome, Passed, Skipped
 from cudadoctor.testing import judge
 
-from .build import PREFIX, no_toolkits, one, packages, shown, tools, toolkits
+from .build import PREFIX, no_toolkits, one, packages, shown, toolkits, tools
 
 
 def target(kind: str = "venv") -> Target:
-    return Target(PREFIX, kind, f"{PREFIX}/bin/python3", "3.12.1", "/usr", (), "/usr/include/python3.12", "x", True)
+    return Target(
+        PREFIX, kind, f"{PREFIX}/bin/python3", "3.12.1", "/usr", (), "/usr/include/python3.12", "x", True
+    )
 
 
 def outcome(seen: BuildTools, kits: Toolkits | None = None, kind: str = "venv", **more: str) -> Outcome:
     return judge(
-        "ninja-missing", tools=seen, target=target(kind), packages=packages(**more), toolkits=kits or toolkits()
+        "ninja-missing",
+        tools=seen,
+        target=target(kind),
+        packages=packages(**more),
+        toolkits=kits or toolkits(),
     )
 
 

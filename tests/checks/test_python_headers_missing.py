@@ -8,8 +8,12 @@ from .build import PREFIX, libraries, one, packages
 HEADER = "/usr/include/python3.12/Python.h"
 
 
-def outcome(header: str = "", driver: tuple[str, ...] = (), triton: str = "3.5.0", version: str = "3.12.1") -> Outcome:
-    target = Target(PREFIX, "venv", f"{PREFIX}/bin/python3", version, "/usr", (), "/usr/include/python3.12", "x", True)
+def outcome(
+    header: str = "", driver: tuple[str, ...] = (), triton: str = "3.5.0", version: str = "3.12.1"
+) -> Outcome:
+    target = Target(
+        PREFIX, "venv", f"{PREFIX}/bin/python3", version, "/usr", (), "/usr/include/python3.12", "x", True
+    )
     return judge(
         "python-headers-missing",
         tools=BuildTools({}, header, (HEADER,)),

@@ -12,7 +12,9 @@ import pytest
 BROKEN = {"CUDA_HOME": "/nowhere/cuda"}
 
 
-def run(*argv: str, cwd: Path | None = None, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *argv: str, cwd: Path | None = None, stdin: str = "", environ: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the program with a small environment of its own."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
     return subprocess.run(
@@ -21,7 +23,7 @@ def run(*argv: str, cwd: Path | None = None, stdin: str = "", **environ: str) ->
         text=True,
         input=stdin,
         cwd=cwd,
-        env={**kept, **environ},
+        env={**kept, **(environ or {})},
         timeout=120,
     )
 
@@ -44,8 +46,9 @@ def patient(tmp_path: Path) -> Path:
     return root
 
 
-def report(patient: Path, *argv: str, **environ: str) -> Any:
-    ran = run("check", "--prefix", str(patient), "--format", "json", "--no-config", *argv, **environ)
+def report(patient: Path, *argv: str, environ: dict[str, str] | None = None) -> Any:
+    command = ("check", "--prefix", str(patient), "--format", "json", "--no-config")
+    ran = run(*command, *argv, environ=environ)
     assert ran.stderr == ""
     return json.loads(ran.stdout)
 
@@ -55,14 +58,14 @@ def verdicts(report: Any) -> dict[str, Any]:
 
 
 def test_a_wrong_cuda_home_is_found_and_exits_1(patient: Path) -> None:
-    ran = run("check", "--prefix", str(patient), "--no-config", **BROKEN)
+    ran = run("check", "--prefix", str(patient), "--no-config", environ=BROKEN)
     assert ran.returncode == 1
     assert "cuda-home-wrong" in ran.stdout and "/nowhere/cuda" in ran.stdout
     assert ran.stderr == ""
 
 
 def test_json_is_the_report_and_nothing_else(patient: Path) -> None:
-    found = report(patient, **BROKEN)
+    found = report(patient, environ=BROKEN)
     assert found["schema_version"] == 1
     assert {"tool", "created", "target", "facts", "outcomes"} <= found.keys()
     finding = verdicts(found)["cuda-home-wrong"][2][0]
@@ -74,14 +77,16 @@ def test_json_is_the_report_and_nothing_else(patient: Path) -> None:
 def test_a_report_fits_the_published_schema(patient: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads((Path(__file__).parents[2] / "docs/report.schema.json").read_text())
-    jsonschema.validate(report(patient, **BROKEN), schema)
+    jsonschema.validate(report(patient, environ=BROKEN), schema)
 
 
 def test_a_replay_gives_the_same_verdicts(patient: Path, tmp_path: Path) -> None:
-    first = run("check", "--prefix", str(patient), "--format", "json", "--no-config", **BROKEN)
+    first = run("check", "--prefix", str(patient), "--format", "json", "--no-config", environ=BROKEN)
     file = tmp_path / "report.json"
     file.write_text(first.stdout)
-    again = run("check", "--facts", str(file), "--format", "json", "--no-config", PATH="/nonexistent")
+    again = run(
+        "check", "--facts", str(file), "--format", "json", "--no-config", environ={"PATH": "/nonexistent"}
+    )
     assert verdicts(json.loads(again.stdout)) == verdicts(json.loads(first.stdout))
     assert again.returncode == first.returncode == 1
     from_stdin = run("check", "--facts", "-", "--format", "json", "--no-config", stdin=first.stdout)
@@ -89,7 +94,7 @@ def test_a_replay_gives_the_same_verdicts(patient: Path, tmp_path: Path) -> None
 
 
 def test_facts_alone_replay_too(patient: Path, tmp_path: Path) -> None:
-    facts = run("facts", "--prefix", str(patient), **BROKEN)
+    facts = run("facts", "--prefix", str(patient), environ=BROKEN)
     file = tmp_path / "facts.json"
     file.write_text(facts.stdout)
     again = run("check", "--facts", str(file), "--no-config")
@@ -149,24 +154,26 @@ def test_named_checks_alone_run(patient: Path) -> None:
 
 
 def test_ignored_checks_do_not_run(patient: Path) -> None:
-    found = verdicts(report(patient, "--ignore", "cuda-home-wrong", **BROKEN))
+    found = verdicts(report(patient, "--ignore", "cuda-home-wrong", environ=BROKEN))
     assert "cuda-home-wrong" not in found and len(found) > 5
 
 
 def test_fail_on_decides_the_exit_code(patient: Path) -> None:
-    never = run("check", "--prefix", str(patient), "--no-config", "--fail-on", "never", **BROKEN)
+    never = run("check", "--prefix", str(patient), "--no-config", "--fail-on", "never", environ=BROKEN)
     assert never.returncode == 0 and "cuda-home-wrong" in never.stdout
 
 
-def test_a_suppressed_finding_needs_a_reason_is_shown_and_does_not_count(patient: Path, tmp_path: Path) -> None:
+def test_a_suppressed_finding_needs_a_reason_is_shown_and_does_not_count(
+    patient: Path, tmp_path: Path
+) -> None:
     (tmp_path / "cudadoctor.toml").write_text('[suppress]\ncuda-home-wrong = "this image never compiles"\n')
     argv = ("check", "--prefix", str(patient), "cuda-home-wrong")
-    ran = run(*argv, cwd=tmp_path, **BROKEN)
+    ran = run(*argv, cwd=tmp_path, environ=BROKEN)
     assert ran.returncode == 0 and "this image never compiles" in ran.stdout
     below = tmp_path / "deep" / "down"
     below.mkdir(parents=True)
-    assert run(*argv, cwd=below, **BROKEN).returncode == 0
-    assert run(*argv, "--no-config", cwd=tmp_path, **BROKEN).returncode == 1
+    assert run(*argv, cwd=below, environ=BROKEN).returncode == 0
+    assert run(*argv, "--no-config", cwd=tmp_path, environ=BROKEN).returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -187,11 +194,11 @@ def test_a_configuration_that_cannot_be_used_is_one_line(tmp_path: Path, text: s
 
 def test_settings_in_pyproject_count(patient: Path, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.cudadoctor]\nfail-on = "never"\n')
-    assert run("check", "--prefix", str(patient), cwd=tmp_path, **BROKEN).returncode == 0
+    assert run("check", "--prefix", str(patient), cwd=tmp_path, environ=BROKEN).returncode == 0
 
 
 def test_output_has_no_colour_when_it_is_no_terminal(patient: Path) -> None:
-    assert "\x1b" not in run("check", "--prefix", str(patient), "--no-config", **BROKEN).stdout
+    assert "\x1b" not in run("check", "--prefix", str(patient), "--no-config", environ=BROKEN).stdout
 
 
 def test_a_closed_pipe_is_no_traceback(patient: Path) -> None:
@@ -207,7 +214,9 @@ def test_secrets_and_the_home_folder_are_masked(tmp_path: Path, patient: Path) -
     patient.rename(moved)
     environ = {"HOME": str(home), "FLASHINFER_EXTRA_LDFLAGS": "-L/x --token=hf_abcdefghijklmnopqrstuvwx"}
     for shape in ("json", "markdown", "text"):
-        ran = run("check", "--prefix", str(moved), "--no-config", "--format", shape, **environ, **BROKEN)
+        ran = run(
+            "check", "--prefix", str(moved), "--no-config", "--format", shape, environ={**environ, **BROKEN}
+        )
         assert "ada-lovelace" not in ran.stdout and "hf_abcdef" not in ran.stdout
         assert ran.returncode == 1
 

@@ -20,7 +20,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("source") / "sample"
     shutil.copytree(SAMPLE, source)
     place = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+    ]
     subprocess.run([*command, "--target", str(place), str(source)], check=True)
     return place
 
@@ -31,7 +40,9 @@ def run(site: Path, *argv: str, seconds: str = "0.5") -> subprocess.CompletedPro
         f"engine.CHECK_TIMEOUT_S = {seconds}; from cudadoctor.cli import main; sys.exit(main({list(argv)!r}))"
     )
     environ = {**os.environ, "PYTHONPATH": str(site)}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environ, timeout=60
+    )
 
 
 def outcomes(site: Path, *argv: str) -> dict[str, Any]:
@@ -74,7 +85,9 @@ def test_a_finding_is_worse_than_a_crash(installed: Path) -> None:
 
 
 def test_a_failure_can_be_left_out(installed: Path) -> None:
-    ran = run(installed, "check", "--no-config", "cannot-import", "disk-label-odd", "--ignore", "cannot-import")
+    ran = run(
+        installed, "check", "--no-config", "cannot-import", "disk-label-odd", "--ignore", "cannot-import"
+    )
     assert ran.returncode == 0
 
 

@@ -15,7 +15,9 @@ import pytest
 
 from .pip_prefix import plant_distribution, plant_torch
 
-OBJECT = 'extern "C" int cudaRuntimeGetVersion(int*); int use(int* out) { return cudaRuntimeGetVersion(out); }\n'
+OBJECT = (
+    'extern "C" int cudaRuntimeGetVersion(int*); int use(int* out) { return cudaRuntimeGetVersion(out); }\n'
+)
 
 
 def clean(**extra: str) -> dict[str, str]:
@@ -73,8 +75,12 @@ def conda(conda_cudart12: Path) -> Path:
     return conda_cudart12
 
 
-@pytest.mark.parametrize(("name", "library"), [("cudart-link-missing", "cudart"), ("libcuda-link-missing", "cuda")])
-def test_conda_cannot_link_until_lib64_is_there(conda: Path, gxx: str, tmp_path: Path, name: str, library: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "library"), [("cudart-link-missing", "cudart"), ("libcuda-link-missing", "cuda")]
+)
+def test_conda_cannot_link_until_lib64_is_there(
+    conda: Path, gxx: str, tmp_path: Path, name: str, library: str
+) -> None:
     environ = {"CUDA_HOME": str(conda)}
     finding = only(check(conda, **environ)[name])
     line = finding["evidence"][0]["detail"]
@@ -114,7 +120,9 @@ def test_conda_hides_its_headers_from_gxx(conda: Path, gxx: str, tmp_path: Path)
     plant_distribution(conda, "apache-tvm-ffi", "0.1.2")
     environ = {"CUDA_HOME": str(conda)}
     finding = next(
-        f for f in check(conda, **environ)["cuda-headers-missing"]["findings"] if "BufferError" in f["summary"]
+        f
+        for f in check(conda, **environ)["cuda-headers-missing"]["findings"]
+        if "BufferError" in f["summary"]
     )
     source = tmp_path / "include.cc"
     source.write_text("#include <cuda.h>\n")
@@ -151,7 +159,9 @@ def test_mixed_conda_packages_are_reported(conda_mixed: Path) -> None:
 
 
 @pytest.mark.download
-def test_a_complete_conda_toolkit_is_healthy_but_for_its_layout(conda13: Path, gxx: str, tmp_path: Path) -> None:
+def test_a_complete_conda_toolkit_is_healthy_but_for_its_layout(
+    conda13: Path, gxx: str, tmp_path: Path
+) -> None:
     plant_torch(conda13, "2.14.1+cu130", "13.0", listed="2.14.1")
     plant_distribution(conda13, "flashinfer-python", "0.7.2.post1")
     environ = {"CUDA_HOME": str(conda13), "PATH": f"{conda13}/bin:{os.environ['PATH']}"}

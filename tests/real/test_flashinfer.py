@@ -100,7 +100,9 @@ def test_the_cures_work(stack: Path, environ: dict[str, str], toolkit: Path, tmp
     assert build("silu", stack, cured) == ""
 
 
-def test_a_missing_header_is_named_and_its_cure_works(stack: Path, environ: dict[str, str], toolkit: Path) -> None:
+def test_a_missing_header_is_named_and_its_cure_works(
+    stack: Path, environ: dict[str, str], toolkit: Path
+) -> None:
     right = {**environ, "CUDA_HOME": str(toolkit)}
     headers = check(right)["cuda-headers-missing"]
     if headers["outcome"] == "passed":
