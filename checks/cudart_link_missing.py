@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from cudadoctor.declare import check
 from cudadoctor.facts import Compilers, Environ, Libraries, Packages, Toolkits
 from cudadoctor.findings import Finding
+from cudadoctor.simulate.lines import Scene
 from cudadoctor.verdicts import link_misses
 
 
@@ -29,4 +30,4 @@ def cudart_link_missing(
     A right `CUDA_HOME`; else one relative link (`lib64 -> lib`, or `lib64/libcudart.so` to the versioned
     file); else the development package that brings the link name.
     """
-    yield from link_misses("cudart", toolkits, compilers, libraries, environ, packages)
+    yield from link_misses("cudart", Scene(toolkits, compilers, libraries, environ, packages))

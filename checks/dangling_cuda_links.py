@@ -11,7 +11,7 @@ from cudadoctor.declare import Skip, check
 from cudadoctor.facts import Compilers, Environ, Libraries, LibraryFile, Packages, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.simulate.choice import consumers
-from cudadoctor.simulate.lines import RUN_TIME, LinkLine, link_lines, resolve
+from cudadoctor.simulate.lines import RUN_TIME, LinkLine, Scene, link_lines, resolve
 
 _CUDA = re.compile(
     r"lib(cuda|cudart|cudadevrt|cublas|cudnn|cufft|cufile|culibos|cupti|curand|cusolver|cusparse|cutensor|"
@@ -44,7 +44,7 @@ def dangling_cuda_links(
     if not toolkits.toolkits and not toolkits.selections:
         raise Skip("no CUDA toolkit is within reach")
     everything = _links(toolkits, libraries)
-    blocked = _blocked(toolkits, compilers, libraries, environ, packages) if everything else {}
+    blocked = _blocked(Scene(toolkits, compilers, libraries, environ, packages)) if everything else {}
     for folder in dict.fromkeys(link.folder for link in everything):
         yield _finding(folder, [link for link in everything if link.folder == folder], blocked)
 
@@ -133,18 +133,16 @@ def _numbers(name: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", name.partition(".so")[2])]
 
 
-def _blocked(
-    toolkits: Toolkits, compilers: Compilers, libraries: Libraries, environ: Environ, packages: Packages
-) -> dict[str, LinkLine]:
+def _blocked(scene: Scene) -> dict[str, LinkLine]:
     """Return the places that a link line went past before it found nothing, with that line."""
-    active = {*consumers(packages, toolkits), "triton"}
+    active = {*consumers(scene.packages, scene.toolkits), "triton"}
     found: dict[str, LinkLine] = {}
-    for line in link_lines(toolkits, compilers, libraries, environ, packages):
+    for line in link_lines(scene):
         for name in line.names if line.consumer in active else ():
-            resolution = resolve(line, name, libraries, environ)
+            resolution = resolve(line, name, scene)
             if resolution.ends == "missing":
                 for passed in resolution.passed:
-                    found.setdefault(_place(passed.path, libraries), line)
+                    found.setdefault(_place(passed.path, scene.libraries), line)
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from cudadoctor.declare import check
 from cudadoctor.facts import Compilers, Environ, Libraries, Packages, Toolkits
 from cudadoctor.findings import Finding
+from cudadoctor.simulate.lines import Scene
 from cudadoctor.verdicts import link_misses
 
 
@@ -28,4 +29,4 @@ def libcuda_link_missing(
     A `CUDA_HOME` whose `lib64/stubs` holds the stub; in a conda environment `lib64 -> lib`; else the package
     with the stub (`cuda-driver-dev`). The stub serves the link alone: it must never be on LD_LIBRARY_PATH.
     """
-    yield from link_misses("cuda", toolkits, compilers, libraries, environ, packages)
+    yield from link_misses("cuda", Scene(toolkits, compilers, libraries, environ, packages))

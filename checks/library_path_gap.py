@@ -8,7 +8,7 @@ from cudadoctor.declare import check
 from cudadoctor.facts import Compilers, Environ, Libraries, Packages, Toolkit, Toolkits
 from cudadoctor.findings import Evidence, Finding, Severity, export
 from cudadoctor.simulate.choice import consumers
-from cudadoctor.simulate.lines import LinkLine, link_lines, resolve
+from cudadoctor.simulate.lines import LinkLine, Scene, link_lines, resolve
 
 #: Libraries that CUDA extensions link against beside the runtime.
 WANTED = ("cublas", "cublasLt", "cufft", "curand", "cusolver", "cusparse", "nvrtc", "nvJitLink")
@@ -35,15 +35,12 @@ def library_path_gap(
     """
     for variable in ("LIBRARY_PATH", "LD_LIBRARY_PATH"):
         yield from _entries(variable, environ, libraries)
+    scene = Scene(toolkits, compilers, libraries, environ, packages)
     active = consumers(packages, toolkits)
-    lines = [
-        line
-        for line in link_lines(toolkits, compilers, libraries, environ, packages)
-        if line.consumer in active
-    ]
+    lines = [line for line in link_lines(scene) if line.consumer in active]
     for line in lines[:1]:
         if (toolkit := toolkits.at(line.root)) is not None:
-            yield from _gap(line, toolkit, libraries, environ)
+            yield from _gap(line, toolkit, scene)
 
 
 def _entries(variable: str, environ: Environ, libraries: Libraries) -> Iterator[Finding]:
@@ -66,16 +63,16 @@ def _entries(variable: str, environ: Environ, libraries: Libraries) -> Iterator[
         yield Finding(f"{variable} names folders that do not exist: they do nothing", Severity.NOTE, evidence)
 
 
-def _gap(line: LinkLine, toolkit: Toolkit, libraries: Libraries, environ: Environ) -> Iterator[Finding]:
+def _gap(line: LinkLine, toolkit: Toolkit, scene: Scene) -> Iterator[Finding]:
     """Report link names in the toolkit's own folders that its consumer's link would not find."""
     hidden: dict[str, list[str]] = {}
     for name in WANTED:
-        folder = _holder(name, toolkit, libraries)
-        if folder and resolve(line, name, libraries, environ).ends == "missing":
+        folder = _holder(name, toolkit, scene.libraries)
+        if folder and resolve(line, name, scene).ends == "missing":
             hidden.setdefault(folder, []).append(name)
     for folder, names in hidden.items():
         flags = " ".join(f"-l{name}" for name in names)
-        current = [entry for entry in (environ.get("LIBRARY_PATH") or "").split(":") if entry]
+        current = [entry for entry in (scene.environ.get("LIBRARY_PATH") or "").split(":") if entry]
         value = ":".join([*current, folder])
         yield Finding(
             f"an extension that links {flags} will not find it, though it is installed",

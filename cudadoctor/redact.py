@@ -118,7 +118,7 @@ def in_shell(command: str, home: str) -> str:
             else:
                 quoted ^= part.count("'") % 2 == 1
                 parts.append(part)
-        command = "".join(parts).replace("''\"$HOME\"'", "\"$HOME\"'")
+        command = "".join(parts).replace("''\"$HOME\"'", '"$HOME"\'')
     return _without_secrets(command)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cudadoctor.declare import CannotTell, Skip
-from cudadoctor.facts import Compilers, Environ, Libraries, LinkDirectory, Packages, Toolkits
+from cudadoctor.facts import LinkDirectory, Packages, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate import links
 from cudadoctor.simulate.choice import consumers
-from cudadoctor.simulate.lines import RUN_TIME, Miss, link_lines, misses
+from cudadoctor.simulate.lines import RUN_TIME, Miss, Scene, link_lines, misses
 
 LABELS = {"flashinfer": "FlashInfer", "torch": "torch's extension builder", "triton": "Triton"}
 PACKAGES = {
@@ -18,39 +18,26 @@ PACKAGES = {
 }
 
 
-def link_misses(
-    library: str,
-    toolkits: Toolkits,
-    compilers: Compilers,
-    libraries: Libraries,
-    environ: Environ,
-    packages: Packages,
-) -> Iterator[Finding]:
+def link_misses(library: str, scene: Scene) -> Iterator[Finding]:
     """Yield one finding for `-lLIBRARY`, whoever misses it; raise where nothing links or none can tell."""
-    everything = toolkits, compilers, libraries, environ, packages
-    active = {*consumers(packages, toolkits), "triton"}
-    failed, unsure = (
-        [m for m in found if m.line.consumer in active] for found in misses(library, *everything)
-    )
+    active = {*consumers(scene.packages, scene.toolkits), "triton"}
+    failed, unsure = ([m for m in found if m.line.consumer in active] for found in misses(library, scene))
     if failed:
-        yield _finding(library, failed, *everything)
+        yield _finding(library, failed, scene)
     elif unsure:
         raise CannotTell(f"{LABELS[unsure[0].line.consumer]}: {unsure[0].resolution.why}")
-    elif not any(line.consumer in active for line in link_lines(*everything)):
+    elif not any(line.consumer in active for line in link_lines(scene)):
         raise Skip("nothing installed here links CUDA code")
 
 
-def _finding(
-    library: str, failed: list[Miss], toolkits: Toolkits, compilers: Compilers, libraries: Libraries,
-    environ: Environ, packages: Packages,
-) -> Finding:  # fmt: skip
+def _finding(library: str, failed: list[Miss], scene: Scene) -> Finding:
     first = failed[0]
     who = " and ".join(dict.fromkeys(LABELS[miss.line.consumer] for miss in failed))
-    remedy = _remedy(library, first, toolkits, compilers, libraries, environ, packages)
+    remedy = _remedy(library, first, scene)
     return Finding(
         f"{who}: {_says(first)}",
-        _severity(failed, packages),
-        tuple(_evidence(library, first, toolkits, libraries, environ)),
+        _severity(failed, scene.packages),
+        tuple(_evidence(library, first, scene)),
         (remedy,) if remedy else (),
     )
 
@@ -74,9 +61,8 @@ def _severity(failed: list[Miss], packages: Packages) -> Severity:
     return Severity.ERROR
 
 
-def _evidence(
-    library: str, miss: Miss, toolkits: Toolkits, libraries: Libraries, environ: Environ
-) -> Iterator[Evidence]:
+def _evidence(library: str, miss: Miss, scene: Scene) -> Iterator[Evidence]:
+    libraries, environ = scene.libraries, scene.environ
     yield Evidence(miss.line.source, miss.line.command)
     for folder in miss.line.own:
         if not folder.endswith("/torch/lib"):
@@ -87,7 +73,7 @@ def _evidence(
         yield Evidence(environ.where("LIBRARY_PATH"), f"{value}: no usable lib{library}.so in any of it")
     if environ.get("LD_LIBRARY_PATH") and not environ.get("LIBRARY_PATH"):
         yield Evidence("LD_LIBRARY_PATH", "is read by the loader at run time; the linker does not look there")
-    for place in links.places(library, toolkits, libraries)[:2]:
+    for place in links.places(library, scene.toolkits, libraries)[:2]:
         short = "" if place.name.endswith(".so") else f", which -l{library} does not match"
         yield Evidence(place.folder, f"has {place.name}{short}")
     if library == "cuda" and not libraries.driver:
@@ -105,18 +91,15 @@ def _state(library: str, directory: LinkDirectory | None) -> str:
     return f"no lib{library}.so" + (f", only {near[0]}" if near else "")
 
 
-def _remedy(
-    library: str, miss: Miss, toolkits: Toolkits, compilers: Compilers, libraries: Libraries, environ: Environ,
-    packages: Packages,
-) -> Remedy | None:  # fmt: skip
+def _remedy(library: str, miss: Miss, scene: Scene) -> Remedy | None:
     """Return the least change that clears the miss: a variable, one link, else the package that brings it."""
     line, name = miss.line, miss.resolution.name
-    if home := links.better_home(line, name, toolkits, compilers, libraries, environ, packages):
+    if home := links.better_home(line, name, scene):
         return export("cuda-home", CUDA_HOME=home)
-    link = links.new_link(line, library, toolkits, libraries)
-    if link is not None and links.cured(line, name, link, libraries, environ):
+    link = links.new_link(line, library, scene)
+    if link is not None and links.cured(line, name, link, scene):
         return Remedy("toolkit-links", {"path": link.path, "text": link.text}, link.command)
-    return _package(library, line.root, toolkits)
+    return _package(library, line.root, scene.toolkits)
 
 
 def _package(library: str, root: str, toolkits: Toolkits) -> Remedy | None:

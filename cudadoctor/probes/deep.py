@@ -29,7 +29,7 @@ from cudadoctor.facts import (
 )
 from cudadoctor.host import Host, Ran, which
 from cudadoctor.probes.compilers import child_environ
-from cudadoctor.simulate.lines import LinkLine, link_lines
+from cudadoctor.simulate.lines import LinkLine, Scene, link_lines
 
 LEVELS = ("-O3", "-O2", "-O1")
 TIMEOUT_S = 120.0
@@ -106,7 +106,7 @@ def probe(
         return Deep(())
     lines = [
         line
-        for line in link_lines(toolkits, compilers, libraries, environ, packages)
+        for line in link_lines(Scene(toolkits, compilers, libraries, environ, packages))
         if line.consumer in (selection.consumer, "torch")
     ]
     plan = _plan(host, selection, lines, environ, compilers)

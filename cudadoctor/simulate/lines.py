@@ -13,15 +13,23 @@ from cudadoctor.facts import (
     Compilers,
     Environ,
     Libraries,
-    LinkDirectory,
     Packages,
-    Selection,
     Toolkits,
 )
-from cudadoctor.simulate.linker import Linker, Resolution, expand
+from cudadoctor.simulate.linker import Linker, Resolution
 
 RUN_TIME = "run time"
 OWN_BUILD = "a build you start"
+
+
+class Scene(Struct, frozen=True):
+    """Everything that decides how a link ends here."""
+
+    toolkits: Toolkits
+    compilers: Compilers
+    libraries: Libraries
+    environ: Environ
+    packages: Packages
 
 
 class LinkLine(Struct, frozen=True):
@@ -36,8 +44,9 @@ class LinkLine(Struct, frozen=True):
 
     @property
     def own(self) -> tuple[str, ...]:
-        """Return the folders that the line itself names with -L."""
-        return tuple(flag[2:] for flag in self.flags if flag.startswith("-L") and len(flag) > 2)
+        """Return the folders that the line itself names, as `-Ldir` or as `-L dir`."""
+        pairs = zip(self.flags, (*self.flags[1:], ""), strict=True)
+        return tuple(flag[2:] or following for flag, following in pairs if flag.startswith("-L"))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -50,43 +59,34 @@ class LinkLine(Struct, frozen=True):
         return " ".join([self.compiler.command, *self.flags])
 
 
-def link_lines(
-    toolkits: Toolkits, compilers: Compilers, libraries: Libraries, environ: Environ, packages: Packages
-) -> Iterator[LinkLine]:
+def link_lines(scene: Scene) -> Iterator[LinkLine]:
     """Yield every link that this target's packages will do by themselves, or that torch's builder would."""
     for consumer in ("flashinfer", "torch"):
-        selection = toolkits.selected(consumer)
+        selection = scene.toolkits.selected(consumer)
         if selection is not None:
-            yield from line_for(selection, selection.root, compilers, libraries, environ, packages)
-    yield from _triton(compilers, libraries, environ, packages)
+            yield from lines_with(selection.root, consumer, scene)
+    yield from _triton(scene)
 
 
-def line_for(
-    selection: Selection,
-    root: str,
-    compilers: Compilers,
-    libraries: Libraries,
-    environ: Environ,
-    packages: Packages,
-) -> Iterator[LinkLine]:
+def lines_with(root: str, consumer: str, scene: Scene) -> Iterator[LinkLine]:
     """Yield the consumer's link as it would be with CUDA_HOME=`root`."""
-    used = compilers.used_by(selection.consumer, "link")
+    used, packages = scene.compilers.used_by(consumer, "link"), scene.packages
     if used is None:
         return
-    if selection.consumer == "flashinfer" and packages.flashinfer is not None:
-        yield _flashinfer(root, used[1], environ, packages)
-    if selection.consumer == "torch" and packages.torch is not None and packages.torch.cuda:
-        yield _torch(root, used[1], libraries, packages)
+    if consumer == "flashinfer" and packages.flashinfer is not None:
+        yield _flashinfer(root, used[1], scene)
+    if consumer == "torch" and packages.torch is not None and packages.torch.cuda:
+        yield _torch(root, used[1], scene)
 
 
-def _flashinfer(root: str, compiler: Compiler, environ: Environ, packages: Packages) -> LinkLine:
-    flashinfer, torch = packages.flashinfer, packages.torch
+def _flashinfer(root: str, compiler: Compiler, scene: Scene) -> LinkLine:
+    flashinfer, torch = scene.packages.flashinfer, scene.packages.torch
     assert flashinfer is not None
     fixed = [
         flag.replace("$cuda_home", root).replace("$torch_home", torch.root if torch else "")
         for flag in flashinfer.ldflags
     ]
-    extra = _split(environ.get("FLASHINFER_EXTRA_LDFLAGS") or "")
+    extra = _split(scene.environ.get("FLASHINFER_EXTRA_LDFLAGS") or "")
     return LinkLine("flashinfer", RUN_TIME, root, (*fixed, *extra), compiler, flashinfer.ldflags_source)
 
 
@@ -98,11 +98,11 @@ def _split(flags: str) -> list[str]:
         return flags.split()
 
 
-def _torch(root: str, compiler: Compiler, libraries: Libraries, packages: Packages) -> LinkLine:
+def _torch(root: str, compiler: Compiler, scene: Scene) -> LinkLine:
     """Write the line of torch.utils.cpp_extension: lib64, or lib where only that exists."""
-    torch = packages.torch
+    torch, folders = scene.packages.torch, scene.libraries.directories
     assert torch is not None
-    lib64, lib = libraries.directories.get(f"{root}/lib64"), libraries.directories.get(f"{root}/lib")
+    lib64, lib = folders.get(f"{root}/lib64"), folders.get(f"{root}/lib")
     only_lib = lib is not None and lib.exists and not (lib64 is not None and lib64.exists)
     flags = [
         "-shared",
@@ -118,15 +118,13 @@ def _torch(root: str, compiler: Compiler, libraries: Libraries, packages: Packag
     return LinkLine("torch", OWN_BUILD, root, tuple(flags), compiler, source)
 
 
-def _triton(
-    compilers: Compilers, libraries: Libraries, environ: Environ, packages: Packages
-) -> Iterator[LinkLine]:
+def _triton(scene: Scene) -> Iterator[LinkLine]:
     """Yield the link of Triton's launcher, where the loader knows a driver for it to link against."""
-    used, triton = compilers.used_by("triton", "stub"), packages.triton
+    used, triton = scene.compilers.used_by("triton", "stub"), scene.packages.triton
     if used is None or triton is None or not triton.libraries:
         return
-    configured = environ.get("TRITON_LIBCUDA_PATH")
-    folders = [configured] if configured else [path.rpartition("/")[0] for path in libraries.driver]
+    configured = scene.environ.get("TRITON_LIBCUDA_PATH")
+    folders = [configured] if configured else [path.rpartition("/")[0] for path in scene.libraries.driver]
     if not folders:
         return
     names = [f"-l:{name}" if re.search(r"\.so(\.\d+)*$", name) else f"-l{name}" for name in triton.libraries]
@@ -139,27 +137,13 @@ def _triton(
     yield LinkLine("triton", RUN_TIME, "", flags, used[1], triton.source)
 
 
-def linker(line: LinkLine, libraries: Libraries, environ: Environ) -> Linker | None:
-    """Return the linker as it stands for this line; None where the compiler's search order is unknown."""
+def resolve(line: LinkLine, name: str, scene: Scene) -> Resolution:
+    """Return how `-lNAME` ends on this line."""
     search = line.compiler.search
     if search is None:
-        return None
-    known = {folder.rstrip("/") or "/": directory for folder, directory in libraries.directories.items()}
-
-    def look(folder: str) -> LinkDirectory | None:
-        return known.get(folder.rstrip("/") or "/")
-
-    folders = expand(search, line.own, environ.get("LIBRARY_PATH"))
-    names = frozenset(libraries.names)
-    return Linker(folders, look, search.machine, search.bits, names, libraries.absolute)
-
-
-def resolve(line: LinkLine, name: str, libraries: Libraries, environ: Environ) -> Resolution:
-    """Return how `-lNAME` ends on this line."""
-    model = linker(line, libraries, environ)
-    if model is None:
         why = line.compiler.problem or "the compiler did not show its linker's command line"
         return Resolution(name, "unknown", why=f"{line.compiler.command}: {why}")
+    model = Linker.of(search, line.own, scene.environ.get("LIBRARY_PATH"), scene.libraries)
     return model.find(name)
 
 
@@ -182,21 +166,14 @@ class Miss(Struct, frozen=True):
     resolution: Resolution
 
 
-def misses(
-    name: str,
-    toolkits: Toolkits,
-    compilers: Compilers,
-    libraries: Libraries,
-    environ: Environ,
-    packages: Packages,
-) -> tuple[list[Miss], list[Miss]]:
+def misses(name: str, scene: Scene) -> tuple[list[Miss], list[Miss]]:
     """Return the lines on which `-lNAME` fails, and those on which there is no telling."""
     failed, unsure = [], []
-    for line in link_lines(toolkits, compilers, libraries, environ, packages):
+    for line in link_lines(scene):
         for wanted in line.names:
             if wanted.lstrip(":") not in (name, f"lib{name}.so", f"lib{name}.so.1"):
                 continue
-            resolution = resolve(line, wanted, libraries, environ)
+            resolution = resolve(line, wanted, scene)
             if resolution.ends == "unknown":
                 unsure.append(Miss(line, resolution))
             elif resolution.ends != "found":

@@ -6,20 +6,17 @@ import posixpath
 import shlex
 from collections.abc import Iterator
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from cudadoctor.facts import (
-    Compilers,
-    Environ,
     Libraries,
     LibraryFile,
     LinkDirectory,
-    Packages,
     Toolkit,
     Toolkits,
 )
 from cudadoctor.simulate.choice import toolkit_to_use
-from cudadoctor.simulate.lines import LinkLine, line_for, resolve
+from cudadoctor.simulate.lines import LinkLine, Scene, lines_with, resolve
 
 _USABLE = ("shared", "archive", "script")
 
@@ -51,20 +48,13 @@ def places(library: str, toolkits: Toolkits, libraries: Libraries) -> list[Place
     return sorted(found, key=lambda place: not place.name.endswith(".so"))
 
 
-def better_home(
-    line: LinkLine, name: str, toolkits: Toolkits, compilers: Compilers, libraries: Libraries, environ: Environ,
-    packages: Packages,
-) -> str:  # fmt: skip
+def better_home(line: LinkLine, name: str, scene: Scene) -> str:
     """Return a CUDA_HOME with which this line would find the library, or ""."""
-    selection, better = toolkits.selected(line.consumer), toolkit_to_use(toolkits, packages)
-    if selection is None or better is None or better.root == line.root:
+    better = toolkit_to_use(scene.toolkits, scene.packages)
+    if better is None or not line.root or better.root == line.root:
         return ""
-    lines = line_for(selection, better.root, compilers, libraries, environ, packages)
-    return (
-        better.root
-        if any(resolve(other, name, libraries, environ).ends == "found" for other in lines)
-        else ""
-    )
+    lines = lines_with(better.root, line.consumer, scene)
+    return better.root if any(resolve(other, name, scene).ends == "found" for other in lines) else ""
 
 
 class NewLink(Struct, frozen=True):
@@ -85,19 +75,19 @@ class NewLink(Struct, frozen=True):
         return f"{make}ln -s {shlex.quote(self.text)} {shlex.quote(self.path)}"
 
 
-def new_link(line: LinkLine, library: str, toolkits: Toolkits, libraries: Libraries) -> NewLink | None:
+def new_link(line: LinkLine, library: str, scene: Scene) -> NewLink | None:
     """Return the one relative link inside the line's own toolkit that makes the library reachable.
 
     `lib64 -> lib` where lib has the link name (conda), `lib64/libX.so -> ../lib/libX.so.13` where only the
     versioned file is there (pip). None where a real file or folder is in the way, or nothing is to link to.
     """
-    toolkit = toolkits.at(line.root)
+    toolkit = scene.toolkits.at(line.root)
     if toolkit is None:
         return None
     lib64 = f"{line.root}/lib64"
-    taken = libraries.directories.get(lib64)
+    taken = scene.libraries.directories.get(lib64)
     free = taken is None or not taken.exists
-    for place in places(library, toolkits, libraries):
+    for place in places(library, scene.toolkits, scene.libraries):
         if place.toolkit != toolkit:
             continue
         under = posixpath.relpath(place.folder, line.root)
@@ -111,15 +101,14 @@ def new_link(line: LinkLine, library: str, toolkits: Toolkits, libraries: Librar
     return None
 
 
-def cured(line: LinkLine, name: str, link: NewLink, libraries: Libraries, environ: Environ) -> bool:
+def cured(line: LinkLine, name: str, link: NewLink, scene: Scene) -> bool:
     """Return whether the line finds the library once the link is there."""
-    return resolve(line, name, staged(libraries, link), environ).ends == "found"
+    there = structs.replace(scene, libraries=staged(scene.libraries, link))
+    return resolve(line, name, there).ends == "found"
 
 
 def staged(libraries: Libraries, link: NewLink) -> Libraries:
     """Return the libraries as they would be seen with the link made."""
-    from msgspec import structs
-
     target = posixpath.normpath(posixpath.join(posixpath.dirname(link.path), link.text))
     directories = dict(libraries.directories)
     for folder, seen in _seen_through(link.path, target, libraries):

@@ -10,7 +10,7 @@ import pytest
 from cudadoctor.facts import Environ, FlashInfer, Machine, Packages, Selection, Toolkits, TorchBuild, Variable
 from cudadoctor.host import RealHost
 from cudadoctor.probes import compilers, libraries
-from cudadoctor.simulate.lines import LinkLine, link_lines
+from cudadoctor.simulate.lines import LinkLine, Scene, link_lines
 from cudadoctor.simulate.linker import Linker
 from tests.simulate.test_linker_against_ld import ask_ld, assert_same, clean_environ
 
@@ -49,7 +49,9 @@ class Consumers:
         )
 
     def lines(self) -> Iterator[LinkLine]:
-        found = list(link_lines(self.toolkits, self.compilers, self.libraries, self.environ, self.packages))
+        found = list(
+            link_lines(Scene(self.toolkits, self.compilers, self.libraries, self.environ, self.packages))
+        )
         assert {line.consumer for line in found} == {"flashinfer", "torch"}
         yield from found
 
