@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Environ, Machine, Packages, Toolkits
@@ -11,7 +12,7 @@ from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate.choice import consumers
 
 
-class _Unit(NamedTuple):
+class _Unit(Struct, frozen=True):
     """One kind of source file: what nvcc takes for one, and how many of it a build has."""
 
     what: str
@@ -68,7 +69,7 @@ def build_memory_short(
             return
 
 
-class _Jobs(NamedTuple):
+class _Jobs(Struct, frozen=True):
     number: int
     why: str
     ignored: bool = False  #: whether MAX_JOBS is set to something that FlashInfer does not take

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from cudadoctor.declare import Skip, check
 from cudadoctor.facts import Compilers, Environ, Libraries, LibraryFile, Packages, Toolkits
@@ -49,7 +50,7 @@ def dangling_cuda_links(
         yield _finding(folder, [link for link in everything if link.folder == folder], blocked)
 
 
-class _Link(NamedTuple):
+class _Link(Struct, frozen=True):
     folder: str
     name: str
     file: LibraryFile

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Environ, HeaderDirectory, Packages, Selection, Toolkit, Toolkits
@@ -46,7 +47,7 @@ def nvcc_headers_mismatch(toolkits: Toolkits, environ: Environ, packages: Packag
         yield from _parts(toolkit, packages)
 
 
-class _Headers(NamedTuple):
+class _Headers(Struct, frozen=True):
     folder: str
     version: str
     variable: str = ""  #: the one that puts the folder in front: CPATH

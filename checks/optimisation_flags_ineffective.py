@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from cudadoctor.declare import Skip, check
 from cudadoctor.facts import Environ, Packages, Toolkits
@@ -58,7 +59,7 @@ def _debug(environ: Environ) -> bool:
     return (environ.get("FLASHINFER_JIT_VERBOSE") if asked is None else asked) == "1"
 
 
-class _Level(NamedTuple):
+class _Level(Struct, frozen=True):
     """The optimisation level that one variable ends up asking for."""
 
     variable: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Environ, Libraries, LibraryFile, Machine
@@ -51,7 +52,7 @@ def stub_on_loader_path(environ: Environ, libraries: Libraries, machine: Machine
         raise CannotTell(f"{unseen[0]}, in LD_LIBRARY_PATH, was not looked at")
 
 
-class _Hit(NamedTuple):
+class _Hit(Struct, frozen=True):
     """What the loader takes for one name, and the entry it finds it by."""
 
     name: str

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from cudadoctor.facts import Facts, Machine
 from cudadoctor.report import Report
@@ -193,7 +194,7 @@ def _names_a_secret(name: str) -> bool:
     return _ends_in_secret_name(name.lower()) and bool(_forms().name.search(name))
 
 
-class _Forms(NamedTuple):
+class _Forms(Struct, frozen=True):
     token: re.Pattern[str]
     url: re.Pattern[str]
     channel: re.Pattern[str]

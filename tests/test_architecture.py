@@ -20,6 +20,7 @@ MAY: dict[str, set[str]] = {
     "cudadoctor/probes": {
         "msgspec",
         "packaging",
+        "cudadoctor.bounded",
         "cudadoctor.facts",
         "cudadoctor.host",
         "cudadoctor.probes",
@@ -37,6 +38,7 @@ MAY: dict[str, set[str]] = {
         "cudadoctor.simulate",
     },
     "checks": {
+        "msgspec",
         "cudadoctor.declare",
         "cudadoctor.facts",
         "cudadoctor.findings",

@@ -9,34 +9,84 @@ from __future__ import annotations
 
 import re
 import shlex
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+from cudadoctor.bounded import Call
 from cudadoctor.facts import Compiler, Compilers, CompilerUse, Environ, LinkSearch, Packages
-from cudadoctor.host import Host, which
+from cudadoctor.host import Host, Ran, which
 from cudadoctor.simulate.linker import LINKERS_OWN
 
 _MARK = "/.cudadoctor"
 _TIMEOUT_S = 5.0
 _EMULATIONS = {"elf_x86_64": ("x86_64", 64), "elf_i386": ("i386", 32), "elf32_x86_64": ("x86_64", 32)}
+_USUAL_EMULATION = {"x86_64": "elf_x86_64", "aarch64": "aarch64linux"}
+_GCC_DRIVER = re.compile(r"(?:gcc|g\+\+)(?:-[\d.]+)?$")
 _LINKER_FLAGS = {"gold": "ld.gold", "bfd": "ld.bfd", "lld": "ld.lld", "mold": "ld.mold"}
+
+
+class _Questions:
+    """What is asked of compilers and linkers: each question once, all of them at the same time."""
+
+    def __init__(self, host: Host, variables: Mapping[str, str]) -> None:
+        self.host, self._variables = host, variables
+        self._calls: dict[tuple[str, ...], Call[Ran]] = {}
+
+    def begin(self, *argv: str, library_path: str | None = None) -> Call[Ran]:
+        """Start a program, or join the same question asked before; LIBRARY_PATH is unset by default."""
+        key = (*argv, library_path or "")
+        if key not in self._calls:
+            variables = {name: value for name, value in self._variables.items() if name != "LIBRARY_PATH"}
+            if library_path is not None:
+                variables["LIBRARY_PATH"] = library_path
+            self._calls[key] = Call(lambda: self.host.run(argv, variables, timeout_s=_TIMEOUT_S))
+        return self._calls[key]
+
+    def dry(self, argv: Sequence[str]) -> Call[Ran]:
+        """Ask a driver for the linker's command line, with a folder of ours on it to show its place."""
+        return self.begin(*argv, "-###", "-fno-use-linker-plugin", "-shared", "/dev/null", f"-L{_MARK}")
+
+    def search_dirs(self, argv: Sequence[str]) -> Call[Ran]:
+        """Ask GCC in which forms, and at which places of its order, it looks into LIBRARY_PATH."""
+        return self.begin(*argv, "-print-search-dirs", library_path=_MARK)
 
 
 def probe(host: Host, environ: Environ, packages: Packages) -> Compilers:
     """Return each compiler that some consumer of this target will start."""
     uses = tuple(_uses(host, environ, packages))
-    variables = child_environ(host, environ)
-    found: dict[str, Compiler] = {}
-    threads = []
-    for command, linking in _commands(host, uses, environ).items():
-        thread = threading.Thread(
-            target=_into, args=(found, host, command, linking, environ, variables), daemon=True
-        )
-        thread.start()
-        threads.append(thread)
-    for thread in threads:
-        thread.join()
+    questions = _Questions(host, child_environ(host, environ))
+    first: dict[str, str] = {}
+    drivers = {command: _driver(host, command, environ, first) for command in (use.command for use in uses)}
+    linking = {use.command for use in uses if use.job != "device"}
+    for command, argv in drivers.items():
+        if isinstance(argv, list):
+            questions.dry(argv)
+            if command in linking:
+                questions.search_dirs(argv)
+    # Nearly every link here ends in this one; the folders built into it are known when they are needed.
+    if (ld := which(host, "ld", environ.path)) and linking:
+        questions.begin(ld, "-m", _USUAL_EMULATION.get(host.uname()[2], ""), "--verbose")
+    found = {
+        command: _compiler(questions, command, argv, environ, command in linking)
+        for command, argv in drivers.items()
+    }
     return Compilers({use.command: found[use.command] for use in uses}, uses)
+
+
+def _driver(host: Host, command: str, environ: Environ, first: dict[str, str]) -> list[str] | str:
+    """Return the words that start a compiler, or why it cannot be started.
+
+    Names that lead to one and the same GCC driver (c++, g++) are asked once, by the `first` of them. Not
+    through ccache and the like, nor clang, which tell by the name they are called by what they are.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        return f"cannot be split into words: {error}"
+    path = which(host, words[0], environ.path) if words else ""
+    if not path:
+        return "not found on PATH" if words else "empty"
+    real = host.realpath(path)
+    return [first.setdefault(real, path) if _GCC_DRIVER.search(real) else path, *words[1:]]
 
 
 def child_environ(host: Host, environ: Environ) -> dict[str, str]:
@@ -96,60 +146,19 @@ def _triton_compiler(host: Host, environ: Environ) -> tuple[str, str]:
     return "gcc", "gcc or clang on PATH"
 
 
-def _commands(host: Host, uses: tuple[CompilerUse, ...], environ: Environ) -> dict[str, bool]:
-    """Return each command once, and whether its link search matters."""
-    commands: dict[str, bool] = {}
-    for use in uses:
-        commands[use.command] = commands.get(use.command, False) or use.job != "device"
-    return commands
-
-
-def _into(
-    found: dict[str, Compiler],
-    host: Host,
-    command: str,
-    linking: bool,
-    environ: Environ,
-    variables: Mapping[str, str],
-) -> None:
-    try:
-        found[command] = _compiler(host, command, linking, environ, variables)
-    except Exception as error:
-        found[command] = Compiler(command, "", problem=f"{type(error).__name__}: {error}")
-
-
 def _compiler(
-    host: Host, command: str, linking: bool, environ: Environ, variables: Mapping[str, str]
+    questions: _Questions, command: str, argv: list[str] | str, environ: Environ, linking: bool
 ) -> Compiler:
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        return Compiler(command, "", problem=f"cannot be split into words: {error}")
-    path = which(host, words[0], environ.path) if words else ""
-    if not path:
-        return Compiler(command, "", problem="not found on PATH" if words else "empty")
-    argv = [path, *words[1:]]
-    dirs: list[str] = []
-    asker = threading.Thread(target=_search_dirs, args=(dirs, host, argv, variables), daemon=True)
-    if linking:
-        asker.start()
-    dry = host.run(
-        [*argv, "-###", "-fno-use-linker-plugin", "-shared", "/dev/null", f"-L{_MARK}"],
-        _without(variables, "LIBRARY_PATH"),
-        timeout_s=_TIMEOUT_S,
-    )
-    if linking:
-        asker.join()
+    if isinstance(argv, str):
+        return Compiler(command, "", problem=argv)
+    path = which(questions.host, shlex.split(command)[0], environ.path)
+    dry = questions.dry(argv).result()
     if dry.problem or dry.timed_out or not (told := _identity(dry.stderr)):
         reason = dry.problem or ("did not answer in time" if dry.timed_out else _first_line(dry.stderr))
         return Compiler(command, path, problem=reason or f"exit status {dry.status} without a word")
     family, version, triple = told
-    search = _search(host, told, dry.stderr, dirs, environ, variables) if linking else None
+    search = _search(questions, argv, told, dry.stderr, environ) if linking else None
     return Compiler(command, path, family, version, triple, search)
-
-
-def _without(variables: Mapping[str, str], name: str) -> dict[str, str]:
-    return {key: value for key, value in variables.items() if key != name}
 
 
 def _first_line(text: str) -> str:
@@ -167,20 +176,8 @@ def _identity(text: str) -> tuple[str, str, str] | None:
     return None
 
 
-def _search_dirs(into: list[str], host: Host, argv: list[str], variables: Mapping[str, str]) -> None:
-    """Ask GCC in which forms, and at which places of its order, it looks into LIBRARY_PATH."""
-    ran = host.run([*argv, "-print-search-dirs"], {**variables, "LIBRARY_PATH": _MARK}, timeout_s=_TIMEOUT_S)
-    if match := re.search(r"^libraries: =?(.*)$", ran.stdout, re.MULTILINE):
-        into += match[1].split(":")
-
-
 def _search(
-    host: Host,
-    told: tuple[str, str, str],
-    dry: str,
-    dirs: list[str],
-    environ: Environ,
-    variables: Mapping[str, str],
+    questions: _Questions, argv: list[str], told: tuple[str, str, str], dry: str, environ: Environ
 ) -> LinkSearch | None:
     """Put the linker's whole search order together; None where the driver did not show its command."""
     family, _, triple = told
@@ -189,12 +186,15 @@ def _search(
     if not words:
         return None
     shown = _folders_of(words)
-    linker = _linker(host, words, environ)
-    builtin, sysroot = _builtin(host, linker, words, variables), _option(words, "--sysroot")
+    linker = _linker(questions.host, words, environ)
+    builtin, sysroot = _builtin(questions, linker, words), _option(words, "--sysroot")
     machine, bits = _emulation(words, triple)
     before, after = shown[: shown.index(_MARK)], shown[shown.index(_MARK) + 1 :]
     if family == "gcc":
-        after = _weave(after, [_template(entry) for entry in dirs if entry not in LINKERS_OWN])
+        answer = questions.search_dirs(argv).result().stdout
+        match = re.search(r"^libraries: =?(.*)$", answer, re.MULTILINE)
+        forms = match[1].split(":") if match else []
+        after = _weave(after, [_template(entry) for entry in forms if entry not in LINKERS_OWN])
     else:
         after = [*after, "{LIBRARY_PATH}"]
     builtin = [_under(sysroot, entry) for entry in builtin]
@@ -281,16 +281,17 @@ def _linker(host: Host, words: list[str], environ: Environ) -> str:
     return which(host, name, environ.path)
 
 
-def _builtin(host: Host, linker: str, words: list[str], variables: Mapping[str, str]) -> list[str]:
+def _builtin(questions: _Questions, linker: str, words: list[str]) -> list[str]:
     """Return the folders built into the linker, as its default script lists them."""
     if "gold" in linker:
         return ["/lib", "/usr/lib"]
     if not linker or "lld" in linker or "mold" in linker:
         return []
     emulation = _option(words, "-m")
-    argv = [linker, *(["-m", emulation] if emulation else []), "--verbose"]
-    ran = host.run(argv, variables, timeout_s=_TIMEOUT_S)
-    return re.findall(r'SEARCH_DIR\("([^"]+)"\)', ran.stdout)
+    flags = ("-m", emulation) if emulation else ()
+    return re.findall(
+        r'SEARCH_DIR\("([^"]+)"\)', questions.begin(linker, *flags, "--verbose").result().stdout
+    )
 
 
 def _under(sysroot: str, entry: str) -> str:

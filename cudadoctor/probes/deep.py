@@ -12,7 +12,8 @@ import shlex
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct, structs
 
 from cudadoctor.facts import (
     Compiler,
@@ -53,14 +54,14 @@ _CACHES = (
 _DIVERSIONS = ("DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES", "CC_PRINT_OPTIONS", "CC_PRINT_HEADERS")
 
 
-class _Step(NamedTuple):
+class _Step(Struct, frozen=True):
     """One command, and the file that it must leave."""
 
     argv: tuple[str, ...]
     output: str
 
 
-class _Job(NamedTuple):
+class _Job(Struct, frozen=True):
     """One trial to be: its commands in order, or why it cannot be tried."""
 
     name: str
@@ -71,14 +72,14 @@ class _Job(NamedTuple):
     problem: str = ""
 
 
-class _Plan(NamedTuple):
+class _Plan(Struct, frozen=True):
     """The sources to write, and the ladders to climb: a trial of its own is a ladder of one rung."""
 
     files: dict[str, str]
     ladders: tuple[tuple[_Job, ...], ...]
 
 
-class _Bench(NamedTuple):
+class _Bench(Struct, frozen=True):
     """Where and within which limits the commands run."""
 
     host: Host
@@ -234,7 +235,7 @@ def _with_compiler(
     words = (compiler.path, *_split(compiler.command)[1:])
     if compiler.path.rpartition("/")[2] == "sccache" and len(words) > 1:
         words = words[1:]  # it would start a server that stays, and writes elsewhere
-    whole = tuple(step._replace(argv=(*words, *step.argv)) for step in steps)
+    whole = tuple(structs.replace(step, argv=(*words, *step.argv)) for step in steps)
     return _Job(name, consumer, whole, compiler.command, level)
 
 

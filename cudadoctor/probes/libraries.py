@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from cudadoctor.facts import (
     Compilers,
@@ -76,7 +77,7 @@ def inventory(
     return Libraries(directories, tuple(sorted(wanted)), absolute)
 
 
-class _LedTo(NamedTuple):
+class _LedTo(Struct, frozen=True):
     """What linker scripts make ld look for: names in every folder, folders, and files by their whole path."""
 
     names: set[str]
@@ -202,7 +203,7 @@ def _irregular(host: Host, path: str, resolved: str) -> LibraryKind:
     return "empty" if resolved == "/dev/null" else "special"
 
 
-class _Header(NamedTuple):
+class _Header(Struct, frozen=True):
     """The fields of an ELF header from e_type on."""
 
     kind: int
@@ -232,7 +233,7 @@ def _elf(head: bytes, size_bytes: int) -> tuple[LibraryKind, str, int]:
     )
     if not bits or len(head) < length or head[5] not in (1, 2) or head[6] != 1:
         return nothing
-    header = _Header._make(struct.unpack_from((">" if head[5] == 2 else "<") + fields, head, 16))
+    header = _Header(*struct.unpack_from((">" if head[5] == 2 else "<") + fields, head, 16))
     has_sections = header.sections >= length
     if header.section_count and (not has_sections or header.section != section):
         return nothing
@@ -286,7 +287,7 @@ def _text(data: bytes, link: str, resolved: str) -> LibraryFile:
     return LibraryFile(kind, "", 0, link, resolved, members, script.output_format, script.reason)
 
 
-class Script(NamedTuple):
+class Script(Struct, frozen=True):
     """A linker script as far as it names files. `reason`: what in it is not followed here."""
 
     valid: bool

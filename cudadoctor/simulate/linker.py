@@ -6,7 +6,9 @@ It follows GNU ld's `ldfile_open_file` and GCC's `for_each_path`; the tests comp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from msgspec import Struct
 
 from cudadoctor.facts import Libraries, LibraryFile, LinkDirectory, LinkSearch
 
@@ -14,14 +16,14 @@ Verdict = Literal["found", "missing", "fatal", "unknown"]
 Lookup = Callable[[str], "LinkDirectory | None"]
 
 
-class Passed(NamedTuple):
+class Passed(Struct, frozen=True):
     """A candidate that ld looked at and went past, and why."""
 
     path: str
     why: str
 
 
-class Resolution(NamedTuple):
+class Resolution(Struct, frozen=True):
     """How one `-lNAME` ends.
 
     found: `path` is the file, `members` what a linker script leads to. missing: no folder has it.
@@ -134,7 +136,7 @@ def file_names(name: str) -> list[str]:
     return [name[1:]] if name.startswith(":") else [f"lib{name}.so", f"lib{name}.a"]
 
 
-class Linker(NamedTuple):
+class Linker(Struct, frozen=True):
     """One link: the folders in order, what is in them, and the output's machine."""
 
     folders: Sequence[str]
