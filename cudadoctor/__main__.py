@@ -1,5 +1,5 @@
 """`python -m cudadoctor` is `cudadoctor`."""
 
-from cudadoctor.cli import main
+from cudadoctor.cli import entry
 
-raise SystemExit(main())
+entry()

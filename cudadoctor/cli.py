@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from cudadoctor import __version__
 from cudadoctor.mistakes import UserMistake
@@ -133,6 +134,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
+
+
+def entry() -> NoReturn:
+    """Run one command and end at once with its exit code.
+
+    A probe on a file system that does not answer, or a plug-in that loops, has been left behind in a thread:
+    the interpreter's own way out would wait for it, and takes longer than all the checks.
+    """
+    try:
+        code = main()
+    except SystemExit as end:  # argparse: help, or a usage error
+        code = end.code if isinstance(end.code, int) else 2
+    if host := sys.modules.get("cudadoctor.host"):
+        host.leave_nothing()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            pass
+    os._exit(code)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -249,10 +249,12 @@ class RealHost:
         with tempfile.TemporaryDirectory(
             prefix="cudadoctor-", dir=place, ignore_cleanup_errors=True
         ) as folder:
+            _folders.add(folder)
             for name, text in files.items():
                 with open(f"{folder}/{name}", "w", encoding="utf-8") as file:
                     file.write(text)
             yield folder
+        _folders.discard(folder)
 
     def stack(self) -> Stack:
         """See `Host.stack`."""
@@ -328,10 +330,26 @@ def _run(argv: Sequence[str], environ: Mapping[str, str], cwd: str | None, timeo
         )
     except (OSError, ValueError) as error:
         return Ran(127, "", "", problem=getattr(error, "strerror", None) or str(error))
+    _running.add(process)
     try:
         return _gather(process, timeout_s)
     finally:
+        _running.discard(process)
         _end(process)
+
+
+_running: set[subprocess.Popen[bytes]] = set()
+_folders: set[str] = set()
+
+
+def leave_nothing() -> None:
+    """Kill every program that still runs and remove every temporary folder: for an end before their time."""
+    import shutil
+
+    for process in tuple(_running):
+        _end(process)
+    for folder in tuple(_folders):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _gather(process: subprocess.Popen[bytes], timeout_s: float) -> Ran:

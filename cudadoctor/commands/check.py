@@ -33,7 +33,8 @@ def run(options: argparse.Namespace) -> int:
     Where every check runs, looking begins at once: compilers are asked while the checks are being loaded.
     """
     started = time.perf_counter()
-    looking = None if options.names else Call(lambda: facts_for(options, everything(options.deep)))
+    at_once = not options.names and not options.deep
+    looking = Call(lambda: facts_for(options, everything())) if at_once else None
     registry = load()
     config = load_config(options.config, options.no_config, registry)
     checks = choose(registry, options.names, [*options.ignore, *config.ignore])

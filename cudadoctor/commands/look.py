@@ -23,12 +23,28 @@ def facts_for(options: argparse.Namespace, wanted: Iterable[str]) -> Facts:
         if options.deep:
             raise UserMistake("--deep runs real commands: it cannot be combined with --facts")
         return _replay(options.facts)
+    if options.deep:
+        _end_on_signals()
     request = Request(options.prefix, options.python, options.name, options.deep)
     try:
         with Waiting() as waiting:
             return collect(RealHost(), wanted, request, waiting.tell)
     except NoTarget as problem:
         raise UserMistake(str(problem)) from None
+
+
+def _end_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end this program as Ctrl-C does: compilers stopped, no folder left."""
+    import signal
+    import threading
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _replay(name: str) -> Facts:
