@@ -55,15 +55,28 @@ def add(
     )
 
 
+def _given(text: str) -> str:
+    """Refuse an empty value: `--prefix "$UNSET"` must not quietly mean the active environment."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty (an unset variable?)")
+    return text
+
+
 def _target(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "target", "What to diagnose; by default the active environment, else python3 on PATH."
     ).add_mutually_exclusive_group()
-    group.add_argument("--prefix", metavar="DIR", default="", help="the environment in this folder")
-    group.add_argument("--python", metavar="EXE", default="", help="the environment of this interpreter")
-    group.add_argument("-n", "--name", metavar="NAME", default="", help="the conda environment of this name")
     group.add_argument(
-        "--facts", metavar="FILE", default="", help="replay a report or facts file (- for stdin)"
+        "--prefix", metavar="DIR", default="", type=_given, help="the environment in this folder"
+    )
+    group.add_argument(
+        "--python", metavar="EXE", default="", type=_given, help="the environment of this interpreter"
+    )
+    group.add_argument(
+        "-n", "--name", metavar="NAME", default="", type=_given, help="the conda environment of this name"
+    )
+    group.add_argument(
+        "--facts", metavar="FILE", default="", type=_given, help="replay a report or facts file (- for stdin)"
     )
     parser.add_argument("--deep", action="store_true", help="also run the real compiler and linker (seconds)")
 

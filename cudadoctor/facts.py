@@ -79,6 +79,7 @@ class Distribution(Struct, frozen=True, omit_defaults=True):
     installer: str = ""
     requires: tuple[str, ...] = ()  #: Requires-Dist lines, read for the CUDA stack only
     problem: str = ""  #: why its metadata could not be read
+    recorded: bool = False  #: whether RECORD lists its files, without which pip cannot remove it; stack only
 
 
 class TorchBuild(Struct, frozen=True, omit_defaults=True):

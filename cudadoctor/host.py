@@ -344,11 +344,11 @@ _folders: set[str] = set()
 
 def leave_nothing() -> None:
     """Kill every program that still runs and remove every temporary folder: for an end before their time."""
-    import shutil
-
     for process in tuple(_running):
         _end(process)
     for folder in tuple(_folders):
+        import shutil
+
         shutil.rmtree(folder, ignore_errors=True)
 
 

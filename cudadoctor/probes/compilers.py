@@ -64,7 +64,7 @@ def probe(host: Host, environ: Environ, packages: Packages) -> Compilers:
                 questions.search_dirs(argv)
     # Nearly every link here ends in this one; the folders built into it are known when they are needed.
     if (ld := which(host, "ld", environ.path)) and linking:
-        questions.begin(ld, "-m", _USUAL_EMULATION.get(host.uname()[2], ""), "--verbose")
+        questions.begin(host.realpath(ld), "-m", _USUAL_EMULATION.get(host.uname()[2], ""), "--verbose")
     found = {
         command: _compiler(questions, command, argv, environ, command in linking)
         for command, argv in drivers.items()
@@ -289,9 +289,8 @@ def _builtin(questions: _Questions, linker: str, words: list[str]) -> list[str]:
         return []
     emulation = _option(words, "-m")
     flags = ("-m", emulation) if emulation else ()
-    return re.findall(
-        r'SEARCH_DIR\("([^"]+)"\)', questions.begin(linker, *flags, "--verbose").result().stdout
-    )
+    script = questions.begin(questions.host.realpath(linker), *flags, "--verbose").result().stdout
+    return re.findall(r'SEARCH_DIR\("([^"]+)"\)', script)
 
 
 def _under(sysroot: str, entry: str) -> str:

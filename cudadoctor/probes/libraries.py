@@ -10,7 +10,7 @@ import re
 import struct
 from collections.abc import Collection, Iterable, Mapping
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from cudadoctor.facts import (
     Compilers,
@@ -66,7 +66,7 @@ def inventory(
     absolute: dict[str, LibraryFile] = {}
     directories: dict[str, LinkDirectory] = {}
     for _ in range(_SCRIPT_DEPTH):
-        directories = {place: _directory(host, place, wanted, place in owned) for place in places}
+        directories = _directories(host, places, wanted, owned)
         led = _led_to(directories, absolute)
         fresh = {path: file for path in led.absolute - absolute.keys() if (file := describe(host, path))}
         if not fresh and led.names <= wanted and led.places <= places.keys():
@@ -75,6 +75,24 @@ def inventory(
         wanted |= led.names
         places |= dict.fromkeys(sorted(led.places))
     return Libraries(directories, tuple(sorted(wanted)), absolute)
+
+
+def _directories(
+    host: Host, places: Iterable[str], names: set[str], owned: Collection[str]
+) -> dict[str, LinkDirectory]:
+    """Look into each folder once, however many spellings lead to it: a search order has a dozen of some."""
+    seen: dict[str, LinkDirectory] = {}
+    directories = {}
+    real_owned = {host.realpath(place) for place in owned}
+    for place in places:
+        if host.kind(place) != "directory":
+            directories[place] = LinkDirectory(False)
+            continue
+        real = host.realpath(place)
+        if real not in seen:
+            seen[real] = _directory(host, place, names, real in real_owned)
+        directories[place] = structs.replace(seen[real], real="" if real == place else real)
+    return directories
 
 
 class _LedTo(Struct, frozen=True):
@@ -121,8 +139,8 @@ def _folders(
         found[f"{packages.torch.root}/lib"] = None
     for variable in ("FLASHINFER_EXTRA_LDFLAGS", "LDFLAGS"):
         found |= dict.fromkeys(re.findall(r"(?:^|\s)-L\s*(\S+)", environ.get(variable) or ""))
-    for entry in (environ.get("LD_LIBRARY_PATH") or "").split(":"):
-        found[entry or "."] = None
+    if value := environ.get("LD_LIBRARY_PATH"):
+        found |= dict.fromkeys(entry or "." for entry in re.split("[:;]", value))
     if path := environ.get("TRITON_LIBCUDA_PATH"):
         found[path] = None
     for compiler in compilers.compilers.values():
@@ -141,8 +159,6 @@ def search_folders(host: Host, search: LinkSearch, library_path: str | None) -> 
 
 
 def _directory(host: Host, folder: str, names: set[str], owned: bool) -> LinkDirectory:
-    if host.kind(folder) != "directory":
-        return LinkDirectory(False)
     wanted, reason = names, ""
     if owned:
         try:
@@ -153,12 +169,11 @@ def _directory(host: Host, folder: str, names: set[str], owned: bool) -> LinkDir
     for name in sorted(wanted):
         if entry := describe(host, f"{folder.rstrip('/')}/{name}"):
             files[name] = entry
-    real = host.realpath(folder)
-    return LinkDirectory(True, files, "" if real == folder else real, reason)
+    return LinkDirectory(True, files, reason=reason)
 
 
 #: Files of a toolkit's own folder that are worth a look: its libraries by link name and by soname.
-_CUDA = re.compile(r"lib(cu|nv|nccl)[\w-]*\.(so(\.\d+)*|a|so\*)$")
+_CUDA = re.compile(r"lib(cu|nv|nccl)[\w-]*\.(so(\.\d+)*|so\*)$")
 
 
 def describe(host: Host, path: str) -> LibraryFile | None:

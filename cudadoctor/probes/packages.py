@@ -108,7 +108,9 @@ def _read_metadata(host: Host, folder: str, entry: str, name: str, version: str)
         return Distribution(name, version, location, problem=f"{entry}: its {inside} is damaged")
     requires = tuple(re.findall(r"^Requires-Dist:[ \t]*(.+?)\s*$", head, re.MULTILINE))
     installer = _installer(host, f"{folder}/{entry}/INSTALLER")
-    return Distribution(normalise(_field(head, "Name") or name), stated, location, installer, requires)
+    recorded = host.kind(f"{folder}/{entry}/RECORD") == "file"
+    name = normalise(_field(head, "Name") or name)
+    return Distribution(name, stated, location, installer, requires, recorded=recorded)
 
 
 def _metadata(host: Host, path: str, inside: str) -> bytes:

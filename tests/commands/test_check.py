@@ -144,6 +144,12 @@ def test_a_mistake_is_one_line_and_exit_2(argv: list[str], says: str) -> None:
     assert ran.stdout == ""
 
 
+@pytest.mark.parametrize("option", ["--prefix", "--python", "--name", "--facts"])
+def test_an_empty_value_is_refused(option: str) -> None:
+    ran = run("check", option, "")
+    assert ran.returncode == 2 and "unset variable" in ran.stderr
+
+
 def test_a_mistake_holds_no_terminal_escape() -> None:
     ran = run("check", "--prefix", "/no\x1b[31mwhere\n")
     assert "\x1b" not in ran.stderr and ran.stderr.count("\n") == 1
