@@ -20,9 +20,19 @@ exit codes:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the mistake and where the help is; exit 2."""
+        from cudadoctor.show import visible
+
+        self.exit(2, f"{self.prog}: {visible(message)} (see: {self.prog} --help)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with every command."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="cudadoctor",
         description="Says why a CUDA, torch, vLLM or FlashInfer environment will fail, before the launch.",
         epilog=EPILOG,
@@ -66,17 +76,11 @@ def _target(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "target", "What to diagnose; by default the active environment, else python3 on PATH."
     ).add_mutually_exclusive_group()
+    group.add_argument("--prefix", metavar="DIR", type=_given, help="the environment in this folder")
+    group.add_argument("--python", metavar="EXE", type=_given, help="the environment of this interpreter")
+    group.add_argument("-n", "--name", metavar="NAME", type=_given, help="the conda environment of this name")
     group.add_argument(
-        "--prefix", metavar="DIR", default="", type=_given, help="the environment in this folder"
-    )
-    group.add_argument(
-        "--python", metavar="EXE", default="", type=_given, help="the environment of this interpreter"
-    )
-    group.add_argument(
-        "-n", "--name", metavar="NAME", default="", type=_given, help="the conda environment of this name"
-    )
-    group.add_argument(
-        "--facts", metavar="FILE", default="", type=_given, help="replay a report or facts file (- for stdin)"
+        "--facts", metavar="FILE", type=_given, help="replay a report or facts file (- for stdin)"
     )
     parser.add_argument("--deep", action="store_true", help="also run the real compiler and linker (seconds)")
 

@@ -25,7 +25,7 @@ def facts_for(options: argparse.Namespace, wanted: Iterable[str]) -> Facts:
         return _replay(options.facts)
     if options.deep:
         _end_on_signals()
-    request = Request(options.prefix, options.python, options.name, options.deep)
+    request = Request(options.prefix or "", options.python or "", options.name or "", options.deep)
     try:
         with Waiting() as waiting:
             return collect(RealHost(), wanted, request, waiting.tell)

@@ -135,6 +135,10 @@ def test_a_file_that_is_no_report_is_one_line_and_exit_2(tmp_path: Path, content
         (["check", "--facts", "/nowhere.json"], "No such file"),
         (["check", "--facts", "x.json", "--deep"], "cannot be combined"),
         (["check", "--config", "/nowhere.toml"], "no such file"),
+        (["chekc"], "invalid choice"),
+        (["check", "--formt", "json"], "unrecognized arguments"),
+        (["check", "--format", "xml"], "choose from"),
+        (["check", "-q", "-v"], "not allowed with"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(argv: list[str], says: str) -> None:
@@ -147,7 +151,7 @@ def test_a_mistake_is_one_line_and_exit_2(argv: list[str], says: str) -> None:
 @pytest.mark.parametrize("option", ["--prefix", "--python", "--name", "--facts"])
 def test_an_empty_value_is_refused(option: str) -> None:
     ran = run("check", option, "")
-    assert ran.returncode == 2 and "unset variable" in ran.stderr
+    assert ran.returncode == 2 and "unset variable" in ran.stderr and ran.stderr.count("\n") == 1
 
 
 def test_a_mistake_holds_no_terminal_escape() -> None:
