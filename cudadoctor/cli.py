@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def add(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, epilog: str = ""
+    commands: argparse._SubParsersAction[_Parser], name: str, summary: str, epilog: str = ""
 ) -> argparse.ArgumentParser:
     """Add one command."""
     return commands.add_parser(
@@ -85,7 +85,7 @@ def _target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--deep", action="store_true", help="also run the real compiler and linker (seconds)")
 
 
-def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _check(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser = add(
         commands,
         "check",
@@ -115,18 +115,18 @@ def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
 
 
-def _facts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _facts(commands: argparse._SubParsersAction[_Parser]) -> None:
     _target(add(commands, "facts", "print what was seen, as JSON, without judging it"))
 
 
-def _list(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _list(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser = add(commands, "list", "list the checks")
     parser.add_argument(
         "--format", choices=["text", "json", "markdown"], default="text", help="default: text"
     )
 
 
-def _docs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _docs(commands: argparse._SubParsersAction[_Parser]) -> None:
     add(commands, "docs", "print the page of a check").add_argument(
         "name", metavar="NAME", help="a check's name"
     )
