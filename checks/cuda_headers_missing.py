@@ -37,7 +37,7 @@ def cuda_headers_missing(
         raise Skip("nothing installed here compiles CUDA code")
     toolkit = judged(toolkits, packages, who)
     if toolkit is None:
-        raise CannotTell("no toolkit with nvcc is within reach (see cuda-home-wrong, nvcc-missing)")
+        raise CannotTell("no toolkit of torch's CUDA with its headers is within reach (see cuda-home-wrong)")
     seen_by_nvcc = {name for folder in _nvcc_folders(toolkit, environ) for name in _present(folder, toolkits)}
     seen_by_host = {
         name for folder in include_folders(toolkit.root, environ) for name in _present(folder, toolkits)

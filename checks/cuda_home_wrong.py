@@ -8,6 +8,7 @@ from cudadoctor.declare import Skip, check
 from cudadoctor.facts import Environ, Packages, Selection, Toolkit, Toolkits
 from cudadoctor.findings import Evidence, Finding, Severity, export
 from cudadoctor.simulate.choice import complete, consumers, lacks, toolkit_to_use
+from cudadoctor.verdicts import another_toolkit
 
 
 @check
@@ -42,7 +43,9 @@ def cuda_home_wrong(toolkits: Toolkits, environ: Environ, packages: Packages) ->
         f"{names} will take CUDA_HOME={selection.root}: {missing}",
         severity,
         (*_evidence(selection, toolkits, environ), *_others(toolkits, packages, better)),
-        (export("cuda-home", CUDA_HOME=better.root),) if better else (),
+        (export("cuda-home", CUDA_HOME=better.root),)
+        if better
+        else tuple(filter(None, [another_toolkit(packages)])),
     )
 
 

@@ -35,7 +35,7 @@ def host_compiler_unsupported(
     found = _limits(toolkit, toolkits) if toolkit else None
     used = compilers.used_by(who[0], "device")
     if toolkit is None or found is None or used is None:
-        raise CannotTell("no toolkit with crt/host_config.h is within reach")
+        raise CannotTell("no toolkit of torch's CUDA with its headers is within reach (see cuda-home-wrong)")
     use, compiler = used
     if not compiler.version:
         raise CannotTell(f"{compiler.command}: {compiler.problem or 'its version is not known'}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from cudadoctor.declare import CannotTell, Skip
-from cudadoctor.facts import LinkDirectory, Packages, Toolkits
+from cudadoctor.facts import LinkDirectory, Packages
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate import links
-from cudadoctor.simulate.choice import consumers
+from cudadoctor.simulate.choice import consumers, toolkit_to_use
 from cudadoctor.simulate.lines import RUN_TIME, Miss, Scene, link_lines, misses
 
 LABELS = {"flashinfer": "FlashInfer", "torch": "torch's extension builder", "triton": "Triton"}
@@ -99,19 +100,34 @@ def _remedy(library: str, miss: Miss, scene: Scene) -> Remedy | None:
     link = links.new_link(line, library, scene)
     if link is not None and links.cured(line, name, link, scene):
         return Remedy("toolkit-links", {"path": link.path, "text": link.text}, link.command)
-    return _package(library, line.root, scene.toolkits)
+    return _package(library, line.root, scene)
 
 
-def _package(library: str, root: str, toolkits: Toolkits) -> Remedy | None:
-    toolkit = toolkits.at(root) or next((t for t in toolkits.toolkits if t.nvcc), None)
-    if toolkit is None or library not in PACKAGES:
+def _package(library: str, root: str, scene: Scene) -> Remedy | None:
+    """Return the package that brings the library, for the toolkit that the line uses or should use."""
+    toolkit = scene.toolkits.at(root) or toolkit_to_use(scene.toolkits, scene.packages)
+    if toolkit is None:
+        return another_toolkit(scene.packages)
+    if library not in PACKAGES:
         return None
     conda, apt = PACKAGES[library]
     version = ".".join(toolkit.version.split(".")[:2])
     if toolkit.layout.startswith("conda"):
-        prefix = toolkit.root.partition("/targets/")[0]
+        prefix = shlex.quote(toolkit.root.partition("/targets/")[0])
         return Remedy("show", {}, f"conda install -p {prefix} -c conda-forge {conda}={version}")
     if toolkit.layout in ("cuda", "debian"):
         package = apt.format(mm=version.replace(".", "-"))
         return Remedy("show", {}, f"the package {package} of NVIDIA's repository brings lib{library}.so")
     return None
+
+
+def another_toolkit(packages: Packages) -> Remedy | None:
+    """Return what helps where no toolkit within reach is of torch's CUDA: one that is."""
+    if packages.torch is None or not packages.torch.cuda:
+        return None
+    cuda = packages.torch.cuda
+    return Remedy(
+        "show",
+        {},
+        f"a CUDA {cuda} toolkit, which torch is built for (NVIDIA's cuda-toolkit-{cuda.replace('.', '-')})",
+    )
