@@ -8,7 +8,7 @@ from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Conda, Environ, Packages, Toolkit, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.knowledge.headers import HEADERS, Header
-from cudadoctor.simulate.choice import consumers, judged
+from cudadoctor.simulate.choice import consumers, judged, nothing_compiles
 from cudadoctor.simulate.lines import include_folders
 
 
@@ -34,7 +34,7 @@ def cuda_headers_missing(
     """
     who = consumers(packages, toolkits)
     if not who:
-        raise Skip("nothing installed here compiles CUDA code")
+        raise Skip(nothing_compiles(packages))
     toolkit = judged(toolkits, packages, who)
     if toolkit is None:
         raise CannotTell("no toolkit of torch's CUDA with its headers is within reach (see cuda-home-wrong)")

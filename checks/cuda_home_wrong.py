@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cudadoctor.declare import Skip, check
 from cudadoctor.facts import Environ, Packages, Selection, Toolkit, Toolkits
 from cudadoctor.findings import Evidence, Finding, Severity, export
-from cudadoctor.simulate.choice import complete, consumers, lacks, toolkit_to_use
+from cudadoctor.simulate.choice import complete, consumers, lacks, nothing_compiles, toolkit_to_use
 from cudadoctor.verdicts import another_toolkit
 
 
@@ -30,7 +30,7 @@ def cuda_home_wrong(toolkits: Toolkits, environ: Environ, packages: Packages) ->
     """
     who = consumers(packages, toolkits)
     if not who:
-        raise Skip("nothing installed here compiles CUDA code")
+        raise Skip(nothing_compiles(packages))
     selection = next((s for s in toolkits.selections if s.consumer in who), None)
     if selection is None or not (missing := lacks(selection, toolkits)):
         return

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Compilers, Environ, HeaderDirectory, Packages, Toolkit, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
-from cudadoctor.simulate.choice import consumers, judged
+from cudadoctor.simulate.choice import consumers, judged, nothing_compiles
 
 
 @check
@@ -30,7 +30,7 @@ def host_compiler_unsupported(
     """
     who = consumers(packages, toolkits)
     if not who:
-        raise Skip("nothing installed here compiles CUDA code")
+        raise Skip(nothing_compiles(packages))
     toolkit = judged(toolkits, packages, who)
     found = _limits(toolkit, toolkits) if toolkit else None
     used = compilers.used_by(who[0], "device")

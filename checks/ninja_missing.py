@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cudadoctor.declare import Skip, check
 from cudadoctor.facts import BuildTools, Packages, Target, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
-from cudadoctor.simulate.choice import consumers
+from cudadoctor.simulate.choice import consumers, nothing_compiles
 
 
 @check
@@ -28,7 +28,7 @@ def ninja_missing(
     """
     who = consumers(packages, toolkits)
     if not who:
-        raise Skip("nothing installed here compiles CUDA code")
+        raise Skip(nothing_compiles(packages))
     ninja = tools.tools.get("ninja")
     if ninja is None or ninja.path:
         return

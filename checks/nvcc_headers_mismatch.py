@@ -9,7 +9,7 @@ from msgspec import Struct
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Environ, HeaderDirectory, Packages, Selection, Toolkit, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
-from cudadoctor.simulate.choice import consumers
+from cudadoctor.simulate.choice import consumers, nothing_compiles
 
 
 @check
@@ -33,7 +33,7 @@ def nvcc_headers_mismatch(toolkits: Toolkits, environ: Environ, packages: Packag
     """
     who = consumers(packages, toolkits)
     if not who:
-        raise Skip("nothing installed here compiles CUDA code")
+        raise Skip(nothing_compiles(packages))
     selection = next(s for s in toolkits.selections if s.consumer in who)
     if not selection.has_nvcc or (toolkit := _compiler(selection, toolkits)) is None:
         raise Skip(f"CUDA_HOME={selection.root} has no nvcc of a known toolkit (see nvcc-missing)")

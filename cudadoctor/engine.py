@@ -16,11 +16,12 @@ from cudadoctor.host import Host
 from cudadoctor.outcomes import Crashed, Outcome
 from cudadoctor.probes.target import NoTarget, Request
 
-#: Each section and the sections that its probe builds on, in an order in which all can be had.
+#: Each section and the sections that its probe builds on, in an order in which all can be had; `request` is
+#: what the user asked for.
 PROBES: dict[str, tuple[str, ...]] = {
     "machine": (),
     "target": (),
-    "environ": ("target",),
+    "environ": ("target", "request"),
     "packages": ("target",),
     "conda": ("target",),
     "tools": ("target", "environ", "packages"),
@@ -73,14 +74,15 @@ def collect(
     A probe that fails, or does not end in time, leaves an Unknown with the reason.
     """
     names = [name for name in PROBES if name in set(wanted)]
-    cells = {name: _Cell() for name in names}
+    cells = {name: _Cell() for name in (*names, "request")}
+    cells["request"].put(request)
     if "target" in cells:
         cells["target"].put(_target(host, request))
     for name in names:
         if name != "target":
             threading.Thread(target=_probe, args=(name, host, cells), daemon=True).start()
     _await(cells, DEEP_TIMEOUT_S if request.deep else TIMEOUT_S, on_wait)
-    sections = {name: cell.section for name, cell in cells.items()}
+    sections = {name: cells[name].section for name in names}
     if "deep" not in sections:
         sections["deep"] = Unknown("runs only with --deep", expected=True)
     return Facts(**sections)  # type: ignore[arg-type]

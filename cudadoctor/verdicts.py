@@ -9,7 +9,7 @@ from cudadoctor.declare import CannotTell, Skip
 from cudadoctor.facts import LinkDirectory, Packages
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate import links
-from cudadoctor.simulate.choice import consumers, toolkit_to_use
+from cudadoctor.simulate.choice import consumers, nothing_compiles, toolkit_to_use
 from cudadoctor.simulate.lines import RUN_TIME, Miss, Scene, link_lines, misses
 
 LABELS = {"flashinfer": "FlashInfer", "torch": "torch's extension builder", "triton": "Triton"}
@@ -28,7 +28,7 @@ def link_misses(library: str, scene: Scene) -> Iterator[Finding]:
     elif unsure:
         raise CannotTell(f"{LABELS[unsure[0].line.consumer]}: {unsure[0].resolution.why}")
     elif not any(line.consumer in active for line in link_lines(scene)):
-        raise Skip("nothing installed here links CUDA code")
+        raise Skip(nothing_compiles(scene.packages))
 
 
 def _finding(library: str, failed: list[Miss], scene: Scene) -> Finding:

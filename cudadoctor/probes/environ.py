@@ -2,7 +2,7 @@
 
 An active target is judged by the current variables. An inactive one by the current variables plus what
 its activation would set, as far as files tell: conda's own state file, and the plain `export NAME=value`
-lines in activate.d. Nothing is executed here.
+lines in activate.d. Nothing is executed but with `--deep`, which activates it in a child shell.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import msgspec
 
 from cudadoctor.facts import Environ, Target, Variable
 from cudadoctor.host import Host
+from cudadoctor.probes.activation import activated
+from cudadoctor.probes.target import Request
 
 #: Variables that some tool of a CUDA build reads. Names that can hold a secret have no place here.
 NAMES = frozenset((
@@ -33,7 +35,7 @@ PREFIXES = ("FLASHINFER_",)
 FOLDER_LISTS = ("LIBRARY_PATH", "LD_LIBRARY_PATH", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH")
 
 
-def probe(host: Host, target: Target) -> Environ:
+def probe(host: Host, target: Target, request: Request | None = None) -> Environ:
     """Return the judged variables, and the folders of the PATH they come with."""
     current = {name: Variable(value, "environment") for name, value in host.environ.items() if _matters(name)}
     path = host.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
@@ -41,8 +43,29 @@ def probe(host: Host, target: Target) -> Environ:
         return Environ(current, "the current variables", _folders(host, path), host.cwd())
     before = {**current, "PATH": Variable(_path_after(host, target, path), "activation")}
     after = activation(host, target, before)
+    judged = _judged(target)
+    if request is not None and request.deep:
+        after, judged = _really(host, target, before, after)
     set_path = after.pop("PATH", None)
-    return Environ(after, _judged(target), _folders(host, set_path.value if set_path else ""), host.cwd())
+    return Environ(after, judged, _folders(host, set_path.value if set_path else ""), host.cwd())
+
+
+def _really(
+    host: Host, target: Target, before: dict[str, Variable], told: dict[str, Variable]
+) -> tuple[dict[str, Variable], str]:
+    """Return what a real activation leaves; what files told of it where the shell does not get through."""
+    start = {**host.environ, **{name: variable.value for name, variable in before.items()}}
+    if target.kind in ("conda", "pixi"):
+        start |= {**_conda_state(host, target.prefix), "CONDA_PREFIX": target.prefix}
+    real = activated(host, target, start)
+    if isinstance(real, str):
+        return told, f"{_judged(target)}; a real activation failed: {real}"
+    after = {}
+    for name, value in real.items():
+        if _matters(name) or name == "PATH":
+            same = (v for v in (before.get(name), told.get(name)) if v is not None and v.value == value)
+            after[name] = next(same, Variable(value, "activation"))
+    return after, "the variables after a real activation, in a child shell"
 
 
 def _judged(target: Target) -> str:

@@ -25,6 +25,18 @@ def consumers(packages: Packages, toolkits: Toolkits) -> tuple[str, ...]:
     return tuple(found)
 
 
+def nothing_compiles(packages: Packages) -> str:
+    """Return why `consumers` found none: for whom the question does not arise."""
+    torch = packages.torch
+    if torch is not None and torch.hip:
+        return f"not applicable: torch is built for ROCm {torch.hip}"
+    if torch is not None and not torch.cuda:
+        return "not applicable: torch is a CPU-only build"
+    if torch is not None or packages.flashinfer is not None:
+        return "no nvcc and no CUDA_HOME: nothing here can compile CUDA code, and nothing tries to"
+    return "nothing installed here compiles CUDA code"
+
+
 def headers_at(root: str, toolkits: Toolkits) -> HeaderDirectory | None:
     """Return what `root/include` holds, by its spelling or through the toolkit it belongs to."""
     found = toolkits.headers.get(f"{root}/include")

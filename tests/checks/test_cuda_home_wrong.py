@@ -84,3 +84,14 @@ def test_does_not_apply_where_no_toolkit_is_within_reach() -> None:
 def test_unknown_is_not_absent() -> None:
     outcome = judge("cuda-home-wrong", toolkits=Unknown("denied"), environ=environ(), packages=packages())
     assert isinstance(outcome, Inconclusive) and "denied" in outcome.reason
+
+
+def test_says_why_it_does_not_apply_to_rocm_and_cpu_only_builds() -> None:
+    from msgspec import structs
+
+    held = packages(cuda="")
+    assert held.torch is not None
+    rocm = structs.replace(held, torch=structs.replace(held.torch, hip="6.4"))
+    for installed, reason in ((rocm, "ROCm 6.4"), (held, "CPU-only")):
+        outcome = judge("cuda-home-wrong", toolkits=toolkits(), environ=environ(), packages=installed)
+        assert isinstance(outcome, Skipped) and reason in outcome.reason
