@@ -46,7 +46,7 @@ def time_once(argv: Sequence[str], environ: dict[str, str]) -> Run:
 
 
 def measure(cases: Sequence[Case], runs: int, environ: dict[str, str]) -> dict[str, Run]:
-    """Return the median of each case; the cases take turns, after one round that does not count."""
+    """Return each case's median time and peak memory; they take turns, after a round that does not count."""
     taken: dict[str, list[Run]] = {case.name: [] for case in cases}
     for number in range(runs + 1):
         for case in cases:

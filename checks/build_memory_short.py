@@ -51,7 +51,7 @@ def build_memory_short(
     `MAX_JOBS` with a number that fits; the package `flashinfer-jit-cache`, which brings most operators
     prebuilt.
     """
-    if "flashinfer" not in consumers(packages, toolkits):
+    if "flashinfer" not in consumers(packages, toolkits, environ):
         raise Skip("no FlashInfer that compiles at run time")
     if environ.get("FLASHINFER_DISABLE_JIT"):
         raise Skip("FLASHINFER_DISABLE_JIT is set: FlashInfer compiles nothing")

@@ -10,6 +10,7 @@ from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import BuildTools, Conda, Environ, Libraries, LinkDirectory, Toolkit, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.knowledge.headers import HEADERS, Package
+from cudadoctor.verdicts import conda_install
 
 #: Targets of FindCUDAToolkit by the library they stand for, each with the header that comes with it.
 _HEADERS = {
@@ -183,9 +184,9 @@ def _remedy(packages: list[Package], toolkit: Toolkit, conda: Conda) -> Remedy |
     if toolkit.layout.startswith("conda"):
         names = list(dict.fromkeys(package.conda for package in packages))
         prefix = toolkit.root.partition("/targets/")[0]
-        force = " --force-reinstall" if any(conda.find(name) for name in names) else ""
+        force = ("--force-reinstall",) if any(conda.find(name) for name in names) else ()
         pin = f"cuda-version={conda.cuda_version or release}"
-        return Remedy("show", {}, f"conda install -p {prefix} -c conda-forge{force} {pin} {' '.join(names)}")
+        return conda_install(prefix, *force, pin, *names)
     if toolkit.layout == "cuda":
         minor = release.replace(".", "-")
         names = list(dict.fromkeys(package.apt.format(mm=minor) for package in packages))

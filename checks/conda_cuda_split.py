@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterator
 
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Conda, CondaRecord
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.verdicts import conda_install
 
 # The parts of conda-forge's and NVIDIA's CUDA 12+ that carry the toolkit's own number. Others do not:
 # cuda-python, cuda-bindings, cuda-core, cuda-pathfinder, cuda-compat, cuda-cccl-impl, and all lib*-dev.
@@ -143,9 +143,5 @@ def _file(conda: Conda, record: CondaRecord | None) -> str:
 
 
 def _remedy(prefix: str, release: str, outliers: list[CondaRecord]) -> Remedy:
-    wanted = " ".join(f"{name}={release}" for name in ["cuda-version", *(r.name for r in _leading(outliers))])
-    project, pixi, _ = prefix.partition("/.pixi/envs/")
-    if pixi:
-        manifest = shlex.quote(project)
-        return Remedy("show", {}, f"pixi add --manifest-path {manifest} {wanted}")
-    return Remedy("show", {}, f"conda install -p {shlex.quote(prefix)} -c conda-forge {wanted}")
+    names = ["cuda-version", *(record.name for record in _leading(outliers))]
+    return conda_install(prefix, *(f"{name}={release}" for name in names))

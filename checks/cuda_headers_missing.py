@@ -10,6 +10,7 @@ from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.knowledge.headers import HEADERS, Header
 from cudadoctor.simulate.choice import consumers, judged, nothing_compiles
 from cudadoctor.simulate.lines import include_folders
+from cudadoctor.verdicts import conda_install
 
 
 @check
@@ -32,7 +33,7 @@ def cuda_headers_missing(
     The development package that brings the header; `CPATH` where the header is in another folder of the same
     CUDA version.
     """
-    who = consumers(packages, toolkits)
+    who = consumers(packages, toolkits, environ)
     if not who:
         raise Skip(nothing_compiles(packages))
     toolkit = judged(toolkits, packages, who)
@@ -105,7 +106,7 @@ def _packages(
         toolkit.layout, "apt"
     )
     names = dict.fromkeys(getattr(h.package, column).format(mm=minor.replace(".", "-")) for h in missing)
-    return (Remedy("show", {}, _install(column, list(names), minor, conda)),)
+    return (_install(column, list(names), minor, toolkit, conda),)
 
 
 def _with(environ: Environ, folder: str) -> str:
@@ -113,13 +114,14 @@ def _with(environ: Environ, folder: str) -> str:
     return ":".join([*filter(None, (environ.get("CPATH") or "").split(":")), folder])
 
 
-def _install(column: str, names: list[str], minor: str, conda: Conda) -> str:
+def _install(column: str, names: list[str], minor: str, toolkit: Toolkit, conda: Conda) -> Remedy:
     if column == "conda":
-        pin = f"cuda-version={conda.cuda_version or minor}"
-        return f"conda install -p {conda.prefix} -c conda-forge {pin} {' '.join(names)}"
+        prefix = toolkit.root.partition("/targets/")[0]
+        version = conda.cuda_version if conda.prefix == prefix else ""
+        return conda_install(prefix, f"cuda-version={version or minor}", *names)
     if column == "apt":
-        return f"the packages {', '.join(names)} of NVIDIA's repository bring them"
-    return f"pip install {' '.join(names)}   (the versions that torch pins)"
+        return Remedy("show", {}, f"the packages {', '.join(names)} of NVIDIA's repository bring them")
+    return Remedy("show", {}, f"pip install {' '.join(names)}  # the versions that torch pins")
 
 
 def _hidden(

@@ -28,7 +28,7 @@ def cuda_home_wrong(toolkits: Toolkits, environ: Environ, packages: Packages) ->
     ## What helps
     `CUDA_HOME` set to the toolkit that the `nvcc` in use belongs to.
     """
-    who = consumers(packages, toolkits)
+    who = consumers(packages, toolkits, environ)
     if not who:
         raise Skip(nothing_compiles(packages))
     selection = next((s for s in toolkits.selections if s.consumer in who), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shlex
 from collections.abc import Iterator
@@ -136,7 +137,7 @@ def _numbers(name: str) -> list[int]:
 
 def _blocked(scene: Scene) -> dict[str, LinkLine]:
     """Return the places that a link line went past before it found nothing, with that line."""
-    active = {*consumers(scene.packages, scene.toolkits), "triton"}
+    active = {*consumers(scene.packages, scene.toolkits, scene.environ), "triton"}
     found: dict[str, LinkLine] = {}
     for line in link_lines(scene):
         for name in line.names if line.consumer in active else ():
@@ -163,7 +164,13 @@ def _finding(folder: str, links: list[_Link], blocked: dict[str, LinkLine]) -> F
 
 def _command(links: list[_Link]) -> str:
     """Return what one would type: `values` hold for each link where it shall lead, "" to remove it."""
-    made = [f"ln -sfn {shlex.quote(link.better)} {shlex.quote(link.path)}" for link in links if link.better]
+    again = [link for link in links if link.better]
+    made = [f"ln -sfn {shlex.quote(_relative(link))} {shlex.quote(link.path)}" for link in again]
     if gone := [shlex.quote(link.path) for link in links if not link.better]:
         made.append(f"rm {' '.join(gone)}")
     return " && ".join(made)
+
+
+def _relative(link: _Link) -> str:
+    """Return the way from the link's real folder to where it shall lead: it survives a move of both."""
+    return posixpath.relpath(link.better, posixpath.dirname(link.place))

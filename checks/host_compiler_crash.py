@@ -138,19 +138,19 @@ def _remedies(top: Trial, holds: str, machine: Machine, environ: Environ) -> Ite
     match top.ended:
         case "segfault" if _stack_limited(machine):
             where = "limits.conf, LimitSTACK=, docker run --ulimit stack=-1"
-            how = f"ulimit -s unlimited   (where the hard limit is set: {where})"
+            how = f"ulimit -s unlimited  # where the hard limit is set: {where}"
             yield Remedy("stack-limit", {"limit": "unlimited"}, how)
         case "segfault" | "crash" | "timeout" if holds:
             yield _lower(top.consumer, environ)
         case "killed" | "memory":
-            how = "export MAX_JOBS=1   (and free memory, or raise the limit on it)"
+            how = "export MAX_JOBS=1  # and free memory, or raise the limit on it"
             yield Remedy("max-jobs", {"MAX_JOBS": "1"}, how)
         case "disk":
             yield _elsewhere()
 
 
 def _elsewhere() -> Remedy:
-    return Remedy("show", {}, "export TMPDIR=...   (a folder with space left)")
+    return Remedy("show", {}, "export TMPDIR=/path  # a folder with space left")
 
 
 def _lower(consumer: str, environ: Environ) -> Remedy:

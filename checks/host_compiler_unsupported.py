@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from cudadoctor.declare import CannotTell, Skip, check
-from cudadoctor.facts import Compilers, Environ, HeaderDirectory, Packages, Toolkit, Toolkits
+from cudadoctor.facts import (
+    Compiler,
+    Compilers,
+    CompilerUse,
+    Environ,
+    HeaderDirectory,
+    Packages,
+    Toolkit,
+    Toolkits,
+)
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.simulate.choice import consumers, judged, nothing_compiles
 
@@ -28,14 +38,15 @@ def host_compiler_unsupported(
     An older compiler beside the new one, named to nvcc by `NVCC_CCBIN` (by `CC` for FlashInfer where `CC` is
     set), or a newer toolkit. `-allow-unsupported-compiler` only hides the message.
     """
-    who = consumers(packages, toolkits)
+    who = consumers(packages, toolkits, environ)
     if not who:
         raise Skip(nothing_compiles(packages))
-    toolkit = judged(toolkits, packages, who)
-    found = _limits(toolkit, toolkits) if toolkit else None
-    used = compilers.used_by(who[0], "device")
-    if toolkit is None or found is None or used is None:
+    toolkit, used = judged(toolkits, packages, who), compilers.used_by(who[0], "device")
+    if toolkit is None:
         raise CannotTell("no toolkit of torch's CUDA with its headers is within reach (see cuda-home-wrong)")
+    found = _limits(toolkit, toolkits)
+    if found is None or used is None:
+        raise CannotTell(f"{toolkit.root} has no crt/host_config.h that states a limit")
     use, compiler = used
     if not compiler.version:
         raise CannotTell(f"{compiler.command}: {compiler.problem or 'its version is not known'}")
@@ -45,8 +56,6 @@ def host_compiler_unsupported(
     if limit is None or not major.isdigit() or int(major) <= limit or _allowed(environ):
         return
     name = {"gcc": "GCC", "clang": "Clang"}[compiler.family]
-    program = {"gcc": "g++", "clang": "clang++"}[compiler.family]
-    variable = "CC" if use.rule.startswith("CC") else "NVCC_CCBIN"
     yield Finding(
         f"nvcc {toolkit.version} will refuse {name} {compiler.version}: it accepts {name} {limit} at most",
         Severity.ERROR if "flashinfer" in who else Severity.WARNING,
@@ -56,10 +65,22 @@ def host_compiler_unsupported(
         ),
         (
             Remedy(
-                "show", {}, f"export {variable}={program}-{limit}   ({name} {limit} or older, once installed)"
+                "show",
+                {},
+                f"{_older(compiler, use, limit, environ)}  # {name} {limit} or older, once installed",
             ),
         ),
     )
+
+
+def _older(compiler: Compiler, use: CompilerUse, limit: int, environ: Environ) -> str:
+    """Return the export that names an older compiler, by the variable that the present one is taken from."""
+    older = {"gcc": "g++", "clang": "clang++"}[compiler.family] + f"-{limit}"
+    for variable in ("NVCC_APPEND_FLAGS", "NVCC_PREPEND_FLAGS"):
+        if use.rule.endswith(variable):
+            flags = (environ.get(variable) or "").replace(compiler.command, older)
+            return f"export {variable}={shlex.quote(flags)}"
+    return f"export {'CC' if use.rule.startswith('CC') else 'NVCC_CCBIN'}={older}"
 
 
 def _limits(toolkit: Toolkit, toolkits: Toolkits) -> tuple[str, HeaderDirectory] | None:

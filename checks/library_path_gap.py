@@ -18,7 +18,7 @@ WANTED = ("cublas", "cublasLt", "cufft", "curand", "cusolver", "cusparse", "nvrt
 def library_path_gap(
     toolkits: Toolkits, compilers: Compilers, libraries: Libraries, environ: Environ, packages: Packages
 ) -> Iterator[Finding]:
-    """Libraries are there, but no link line reaches them; or a path variable has empty or dead entries.
+    """Libraries are there, but no link line reaches them; or a path variable has empty entries.
 
     ## What it means
     The development files of a conda environment lie in `lib` and `targets/*/lib`, while builds look in
@@ -36,7 +36,7 @@ def library_path_gap(
     for variable in ("LIBRARY_PATH", "LD_LIBRARY_PATH"):
         yield from _entries(variable, environ, libraries)
     scene = Scene(toolkits, compilers, libraries, environ, packages)
-    active = consumers(packages, toolkits)
+    active = consumers(packages, toolkits, environ)
     lines = [line for line in link_lines(scene) if line.consumer in active]
     for line in lines[:1]:
         if (toolkit := toolkits.at(line.root)) is not None:
@@ -44,10 +44,7 @@ def library_path_gap(
 
 
 def _entries(variable: str, environ: Environ, libraries: Libraries) -> Iterator[Finding]:
-    value = environ.get(variable)
-    if value is None or (value == "" and variable == "LD_LIBRARY_PATH"):
-        return
-    entries = value.split(":")
+    entries, value = environ.entries(variable), environ.get(variable)
     kept = [entry for entry in entries if entry]
     reader = "linker" if variable == "LIBRARY_PATH" else "loader"
     remedy = export("library-path", **{variable: ":".join(kept)})

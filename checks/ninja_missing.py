@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from cudadoctor.declare import Skip, check
-from cudadoctor.facts import BuildTools, Packages, Target, Toolkits
+from cudadoctor.facts import BuildTools, Environ, Packages, Target, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.simulate.choice import consumers, nothing_compiles
+from cudadoctor.verdicts import conda_install
 
 
 @check
 def ninja_missing(
-    tools: BuildTools, target: Target, packages: Packages, toolkits: Toolkits
+    tools: BuildTools, target: Target, packages: Packages, toolkits: Toolkits, environ: Environ
 ) -> Iterator[Finding]:
     """No `ninja` on PATH, which FlashInfer starts for every build.
 
@@ -26,7 +28,7 @@ def ninja_missing(
     ## What helps
     The environment's `bin` on PATH; `pip install ninja` where there is none.
     """
-    who = consumers(packages, toolkits)
+    who = consumers(packages, toolkits, environ)
     if not who:
         raise Skip(nothing_compiles(packages))
     ninja = tools.tools.get("ninja")
@@ -36,7 +38,7 @@ def ninja_missing(
     name = "FlashInfer" if "flashinfer" in who else "torch's extension builder"
     if ninja.elsewhere:
         folder = ninja.elsewhere.rpartition("/")[0]
-        remedy = Remedy("show", {}, f'export PATH="{folder}:$PATH"')
+        remedy = Remedy("show", {}, f'export PATH={shlex.quote(folder)}:"$PATH"')
         yield Finding(
             f"{name} will not find ninja: it is in the environment, but not on PATH",
             severity,
@@ -44,12 +46,11 @@ def ninja_missing(
             (remedy,),
         )
         return
-    install = (
-        "conda install -c conda-forge ninja" if target.kind in ("conda", "pixi") else "pip install ninja"
-    )
+    conda = target.kind in ("conda", "pixi")
+    pip = Remedy("show", {}, f"{shlex.quote(target.python or 'python3')} -m pip install ninja")
     yield Finding(
         f"{name} will not find ninja",
         severity,
         (Evidence("PATH", "no ninja in any of its folders"),),
-        (Remedy("show", {}, install),),
+        (conda_install(target.prefix, "ninja") if conda else pip,),
     )

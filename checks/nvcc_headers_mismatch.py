@@ -8,8 +8,9 @@ from msgspec import Struct
 
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Environ, HeaderDirectory, Packages, Selection, Toolkit, Toolkits
-from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate.choice import consumers, nothing_compiles
+from cudadoctor.verdicts import conda_install
 
 
 @check
@@ -31,7 +32,7 @@ def nvcc_headers_mismatch(toolkits: Toolkits, environ: Environ, packages: Packag
     The compiler's packages of the headers' release, where torch pins the headers; `CPATH` without the other
     toolkit.
     """
-    who = consumers(packages, toolkits)
+    who = consumers(packages, toolkits, environ)
     if not who:
         raise Skip(nothing_compiles(packages))
     selection = next(s for s in toolkits.selections if s.consumer in who)
@@ -158,15 +159,13 @@ def _remedies(
     if headers.variable:
         entries = (environ.get(headers.variable) or "").split(":")
         kept = [entry for entry in entries if entry and not _deviates(toolkits.headers.get(entry), toolkit)]
-        value = ":".join(kept)
-        command = f'export {headers.variable}="{value}"' if value else f"unset {headers.variable}"
-        yield Remedy("include-path", {headers.variable: value}, command)
+        yield export("include-path", **{headers.variable: ":".join(kept)})
     elif toolkit.layout.startswith("pip"):
         yield _pip_remedy(headers.version, packages)
     elif toolkit.layout.startswith("conda"):
         prefix, release = toolkit.root.partition("/targets/")[0], _release(toolkit.version)
-        wanted = f"cuda-version={release} cuda-nvcc={release} cuda-cudart-dev={release}"
-        yield Remedy("show", {}, f"conda install -p {prefix} -c conda-forge {wanted}")
+        names = ("cuda-version", "cuda-nvcc", "cuda-cudart-dev")
+        yield conda_install(prefix, *(f"{name}={release}" for name in names))
 
 
 def _deviates(directory: HeaderDirectory | None, toolkit: Toolkit) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from cudadoctor.declare import Skip, check
 from cudadoctor.facts import Environ, Packages, Toolkits
 from cudadoctor.findings import Evidence, Finding, Severity, export
-from cudadoctor.simulate.choice import complete, toolkit_to_use
+from cudadoctor.simulate.choice import toolkit_to_use
+from cudadoctor.verdicts import another_toolkit
 
 
 @check
@@ -43,7 +44,9 @@ def nvcc_missing(toolkits: Toolkits, environ: Environ, packages: Packages) -> It
         summary = f"FlashInfer finds no nvcc on PATH, though {better.nvcc} is there"
         yield Finding(summary, _unused(packages), evidence, remedies)
     else:
-        yield Finding("FlashInfer cannot compile here: no nvcc within reach", _unused(packages), evidence)
+        get = another_toolkit(packages)
+        summary = "FlashInfer cannot compile here: no nvcc within reach"
+        yield Finding(summary, _unused(packages), evidence, (get,) if get else ())
 
 
 def _unused(packages: Packages) -> Severity:
@@ -59,7 +62,5 @@ def _evidence(toolkits: Toolkits, environ: Environ) -> tuple[Evidence, ...]:
         found.append(Evidence(environ.where(name), f"{name}={environ.get(name)}"))
     if toolkits.nvcc_on_path is None:
         found.append(Evidence("PATH", "no nvcc in any of its folders"))
-    found += [
-        Evidence(t.root, "a toolkit without nvcc") for t in toolkits.toolkits if not complete(t, toolkits)
-    ][:2]
+    found += [Evidence(t.root, "a toolkit without nvcc") for t in toolkits.toolkits if not t.nvcc][:2]
     return tuple(found)

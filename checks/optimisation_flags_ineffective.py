@@ -42,7 +42,7 @@ def optimisation_flags_ineffective(
     `FLASHINFER_EXTRA_CFLAGS` (for .cpp files) come last and win. FlashInfer's cache must be cleared for them
     to count for operators whose build has been tried before.
     """
-    if "flashinfer" not in consumers(packages, toolkits):
+    if "flashinfer" not in consumers(packages, toolkits, environ):
         raise Skip("no FlashInfer that compiles at run time")
     wins = [level.variable for level in _levels(environ) if level.wins]
     if _debug(environ) or any(variable in _NVCC_LAST for variable in wins):

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Environ, Libraries, LibraryFile, Machine
-from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 
 _SONAME, _LINK_NAME = "libcuda.so.1", "libcuda.so"
 _MEANINGS = {
@@ -107,10 +107,8 @@ def _is_stubs_folder(entry: str, libraries: Libraries) -> bool:
 def _remedy(environ: Environ, libraries: Libraries, machine: Machine) -> Remedy:
     """Take out every stubs folder that has a stub of the driver, so that no second one steps in."""
     kept = []
-    for entry in (environ.get("LD_LIBRARY_PATH") or "").split(":"):
+    for entry in environ.entries("LD_LIBRARY_PATH"):
         hits = [_first(name, [entry or "."], libraries, machine) for name in (_SONAME, _LINK_NAME)]
         if not (_is_stubs_folder(entry, libraries) and any(hit and hit.is_stub for hit in hits)):
             kept.append(entry)
-    value = ":".join(kept)
-    command = f'export LD_LIBRARY_PATH="{value}"' if value else "unset LD_LIBRARY_PATH"
-    return Remedy("library-path", {"LD_LIBRARY_PATH": value}, command)
+    return export("library-path", LD_LIBRARY_PATH=":".join(kept))

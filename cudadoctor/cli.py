@@ -109,7 +109,7 @@ def _check(commands: argparse._SubParsersAction[_Parser]) -> None:
     volume.add_argument("-q", "--quiet", action="store_true", help="one line a finding, nothing when healthy")
     volume.add_argument("-v", "--verbose", action="store_true", help="every check with its reason and time")
     config = parser.add_mutually_exclusive_group()
-    config.add_argument("--config", metavar="FILE", default="", help="take settings from this file")
+    config.add_argument("--config", metavar="FILE", type=_given, help="take settings from this file")
     config.add_argument(
         "--no-config", action="store_true", help="look for no cudadoctor.toml or pyproject.toml"
     )
@@ -151,6 +151,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
+    except OSError as error:
+        return _complain(f"{error.filename or 'output'}: {error.strerror or error}", 3)
+    except Exception as error:
+        from cudadoctor.declare import where
+
+        return _complain(f"failed ({where(error)}): this is a bug of cudadoctor", 3)
 
 
 def entry() -> NoReturn:
@@ -186,6 +192,7 @@ def _complain(message: str, code: int) -> int:
     from cudadoctor.redact import Redactor
     from cudadoctor.show import visible
 
-    text = visible(Redactor(os.path.expanduser("~")).text(message))
+    home = os.path.expanduser("~")
+    text = visible(Redactor(home).text(message.replace(f"{home}/", "~/") if len(home) > 1 else message))
     sys.stderr.write(f"cudadoctor: {text}\n")
     return code

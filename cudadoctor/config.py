@@ -79,11 +79,12 @@ def _table(path: str) -> object:
     else:
         import tomli as tomllib
     if not os.path.isfile(path):
-        raise OSError(2, "no such file")
+        raise OSError(2, "not a file" if os.path.exists(path) else "no such file")
     with open(path, "rb") as stream:
         table = tomllib.load(stream)
     if os.path.basename(path) == "pyproject.toml":
-        return table.get("tool", {}).get("cudadoctor", {})
+        tool = table.get("tool", {})
+        return tool.get("cudadoctor", {}) if isinstance(tool, dict) else {}
     return table
 
 

@@ -1,4 +1,7 @@
-"""Collects the facts that the chosen checks need, then lets the checks judge them. Never raises."""
+"""Collects the facts that the chosen checks need, then lets the checks judge them.
+
+Nothing that goes wrong on the machine or in a check raises; only what the user named wrongly does (NoTarget).
+"""
 
 from __future__ import annotations
 
@@ -48,14 +51,14 @@ class _Cell:
             self.ready.set()
 
 
-def needed(checks: Iterable[Check], deep: bool = False) -> set[str]:
-    """Return the sections that these checks need, with those that their probes build on."""
-    wanted = {name for check in checks for name in check.needs} | {"target"}
+def needed(checks: Iterable[Check], deep: bool = False, also: Iterable[str] = ()) -> set[str]:
+    """Return the sections that these checks need, `also` these, and those that their probes build on."""
+    wanted = {name for check in checks for name in check.needs} | {"target", *also}
     if not deep:
         wanted.discard("deep")
     for section in reversed(PROBES):
         if section in wanted:
-            wanted |= set(PROBES[section])
+            wanted |= set(PROBES[section]) - {"request"}
     return wanted
 
 
@@ -81,7 +84,9 @@ def collect(
     for name in names:
         if name != "target":
             threading.Thread(target=_probe, args=(name, host, cells), daemon=True).start()
-    _await(cells, DEEP_TIMEOUT_S if request.deep else TIMEOUT_S, on_wait)
+    _await({name: cell for name, cell in cells.items() if name != "deep"}, TIMEOUT_S, on_wait)
+    if "deep" in cells:
+        _await({"deep": cells["deep"]}, DEEP_TIMEOUT_S, on_wait)
     sections = {name: cells[name].section for name in names}
     if "deep" not in sections:
         sections["deep"] = Unknown("runs only with --deep", expected=True)

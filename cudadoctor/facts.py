@@ -62,6 +62,13 @@ class Environ(Section, frozen=True):
         variable = self.variables.get(name)
         return None if variable is None else variable.value
 
+    def entries(self, name: str) -> list[str]:
+        """Return the entries of a list of folders, empty ones too; the loader's is split at `;` as well."""
+        value = self.get(name)
+        if value is None or (value == "" and name == "LD_LIBRARY_PATH"):
+            return []
+        return (value.replace(";", ":") if name == "LD_LIBRARY_PATH" else value).split(":")
+
     def where(self, name: str) -> str:
         """Return where `name` is set, for evidence: the variable itself or the activation file."""
         variable = self.variables.get(name)

@@ -1,7 +1,7 @@
 """The only door to the machine: files, variables, programs, limits.
 
 Probes ask a `Host` and nothing else, so that a test can hand them a machine of its own making
-(`testing.FakeHost`) and a prediction can hand them this machine with changes staged on top.
+(`testing.FakeHost`).
 """
 
 from __future__ import annotations

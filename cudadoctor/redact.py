@@ -31,8 +31,7 @@ _IMPERSONAL = frozenset((
 _TECHNICAL = frozenset((
     "bin", "compat", "data", "dist-packages", "env", "envs", "etc", "flashinfer", "home", "hpc_sdk",
     "include", "jit", "lib", "lib64", "local", "mnt", "nvcc", "nvidia", "opt", "pkgs", "scratch", "share",
-    "site-packages", "src", "stubs", "targets", "tmp", "torch", "triton", "usr", "var", "venv", "vllm",
-    "work",
+    "site-packages", "src", "stubs", "targets", "tmp", "torch", "triton", "usr", "var", "venv",
 ))  # fmt: skip
 _TECHNICAL_FORM = r"(?:lib|cu|cuda|python|gcc|clang|llvm|conda|x86_64|aarch64|sbsa)[\d.-]*(?:linux.*)?"
 _SYSTEM_FOLDERS = (

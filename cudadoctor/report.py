@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -91,7 +92,19 @@ def decode(data: bytes) -> Facts:
         raise UnreadableReport(f"not the facts this program knows: {error}") from None
 
 
+def _undented(value: Any) -> Any:
+    """Return a schema whose descriptions are dedented, as Python 3.13 has them already."""
+    import inspect
+
+    if isinstance(value, dict):
+        return {
+            key: inspect.cleandoc(item) if key == "description" and isinstance(item, str) else _undented(item)
+            for key, item in value.items()
+        }
+    return [_undented(item) for item in value] if isinstance(value, list) else value
+
+
 def schema() -> dict[str, object]:
     """Return the JSON Schema of a report."""
-    schema = msgspec.json.schema(Report)
+    schema = _undented(msgspec.json.schema(Report))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "cudadoctor report", **schema}

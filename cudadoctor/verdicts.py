@@ -21,7 +21,7 @@ PACKAGES = {
 
 def link_misses(library: str, scene: Scene) -> Iterator[Finding]:
     """Yield one finding for `-lLIBRARY`, whoever misses it; raise where nothing links or none can tell."""
-    active = {*consumers(scene.packages, scene.toolkits), "triton"}
+    active = {*consumers(scene.packages, scene.toolkits, scene.environ), "triton"}
     failed, unsure = ([m for m in found if m.line.consumer in active] for found in misses(library, scene))
     if failed:
         yield _finding(library, failed, scene)
@@ -70,6 +70,8 @@ def _evidence(library: str, miss: Miss, scene: Scene) -> Iterator[Evidence]:
             yield Evidence(folder, _state(library, libraries.directories.get(folder)))
     for passed in miss.resolution.passed:
         yield Evidence(passed.path, f"ld goes past it: {passed.why}")
+    if miss.resolution.verdict == "fatal":
+        return
     if value := environ.get("LIBRARY_PATH"):
         yield Evidence(environ.where("LIBRARY_PATH"), f"{value}: no usable lib{library}.so in any of it")
     if environ.get("LD_LIBRARY_PATH") and not environ.get("LIBRARY_PATH"):
@@ -113,12 +115,20 @@ def _package(library: str, root: str, scene: Scene) -> Remedy | None:
     conda, apt = PACKAGES[library]
     version = ".".join(toolkit.version.split(".")[:2])
     if toolkit.layout.startswith("conda"):
-        prefix = shlex.quote(toolkit.root.partition("/targets/")[0])
-        return Remedy("show", {}, f"conda install -p {prefix} -c conda-forge {conda}={version}")
+        return conda_install(toolkit.root.partition("/targets/")[0], f"{conda}={version}")
     if toolkit.layout in ("cuda", "debian"):
         package = apt.format(mm=version.replace(".", "-"))
         return Remedy("show", {}, f"the package {package} of NVIDIA's repository brings lib{library}.so")
     return None
+
+
+def conda_install(prefix: str, *packages: str) -> Remedy:
+    """Return the command that installs packages into a conda or pixi environment."""
+    wanted = " ".join(package.removesuffix("=") for package in packages)
+    project, pixi, _ = prefix.partition("/.pixi/envs/")
+    if pixi:
+        return Remedy("show", {}, f"pixi add --manifest-path {shlex.quote(project)} {wanted}")
+    return Remedy("show", {}, f"conda install -p {shlex.quote(prefix)} -c conda-forge {wanted}")
 
 
 def another_toolkit(packages: Packages) -> Remedy | None:

@@ -36,11 +36,12 @@ def run(options: argparse.Namespace) -> int:
     at_once = not options.names and not options.deep
     looking = Call(lambda: facts_for(options, everything())) if at_once else None
     registry = load()
-    config = load_config(options.config, options.no_config, registry)
-    checks = choose(registry, options.names, [*options.ignore, *config.ignore])
-    facts = looking.result() if looking else facts_for(options, needed(checks, options.deep) | set(HEAD))
+    config = load_config(options.config or "", options.no_config, registry)
+    ignored = [*options.ignore, *config.ignore]
+    checks = choose(registry, options.names, ignored)
+    facts = looking.result() if looking else facts_for(options, needed(checks, options.deep, HEAD))
     outcomes: list[Outcome] = examine(facts, checks, registry.own())
-    outcomes += failures(registry, options.names, options.ignore)
+    outcomes += failures(registry, options.names, ignored)
     report = Report(
         tool=Tool("cudadoctor", __version__),
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -31,9 +31,6 @@ NAMES = frozenset((
 ))  # fmt: skip
 PREFIXES = ("FLASHINFER_",)
 
-#: Variables that hold a list of folders, separated by colons.
-FOLDER_LISTS = ("LIBRARY_PATH", "LD_LIBRARY_PATH", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH")
-
 
 def probe(host: Host, target: Target, request: Request | None = None) -> Environ:
     """Return the judged variables, and the folders of the PATH they come with."""

@@ -139,8 +139,7 @@ def _folders(
         found[f"{packages.torch.root}/lib"] = None
     for variable in ("FLASHINFER_EXTRA_LDFLAGS", "LDFLAGS"):
         found |= dict.fromkeys(re.findall(r"(?:^|\s)-L\s*(\S+)", environ.get(variable) or ""))
-    if value := environ.get("LD_LIBRARY_PATH"):
-        found |= dict.fromkeys(entry or "." for entry in re.split("[:;]", value))
+    found |= dict.fromkeys(entry or "." for entry in environ.entries("LD_LIBRARY_PATH"))
     if path := environ.get("TRITON_LIBCUDA_PATH"):
         found[path] = None
     for compiler in compilers.compilers.values():

@@ -13,8 +13,8 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from cudadoctor.findings import Finding, Severity
-from cudadoctor.outcomes import Crashed, Passed
+from cudadoctor.findings import Finding
+from cudadoctor.outcomes import Crashed, Inconclusive, Passed
 from cudadoctor.render import common
 from cudadoctor.report import Report
 from cudadoctor.show import visible
@@ -57,8 +57,8 @@ def render(
 
     `width` is the number of columns to wrap at (None: the terminal's, elsewhere none) and `color` whether to
     colour (None: as the stream and the variables tell). `verbose` adds every check that passed or was
-    skipped, with the reason and its time. `quiet` leaves one line for each error, warning and crash, and the
-    counts; it writes nothing where there is no finding and every check reached its verdict or was skipped.
+    skipped, with the reason and its time. `quiet` leaves one line for each finding and
+    each undecided check, and the counts; nothing where all is well.
     """
     page = _Page(stream, width, color, common.home_of(report))
     if quiet:
@@ -87,17 +87,16 @@ def _names(report: Report, verbose: bool) -> list[str]:
 
 
 def _quiet(page: _Page, report: Report) -> None:
-    told = [(n, f) for n, f in report.findings() if f.severity is not Severity.NOTE]
-    crashed = [outcome for outcome in report.outcomes if isinstance(outcome, Crashed)]
-    if not told and not common.undecided(report) and not any(report.findings()):
+    undecided = [o for o in report.outcomes if isinstance(o, (Crashed, Inconclusive))]
+    if not undecided and not any(report.findings()):
         return
-    for name, finding in told:
+    for name, finding in report.findings():
         kind = finding.severity.value
         page.row(page.mark(kind), kind, page.shown(name), f"{kind}: {page.shown(finding.summary)}")
-    for outcome in crashed:
-        page.row(
-            page.marks.unclear, "crashed", page.shown(outcome.check), f"crashed: {page.shown(outcome.reason)}"
-        )
+    for outcome in undecided:
+        kind = "crashed" if isinstance(outcome, Crashed) else "inconclusive"
+        said = f"{kind}: {page.shown(outcome.reason)}"
+        page.row(page.marks.unclear, kind, page.shown(outcome.check), said)
     _summary(page, report)
 
 

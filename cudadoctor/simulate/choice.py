@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from cudadoctor.facts import HeaderDirectory, Packages, Selection, Toolkit, Toolkits
+from cudadoctor.facts import Environ, HeaderDirectory, Packages, Selection, Toolkit, Toolkits
 
 
-def consumers(packages: Packages, toolkits: Toolkits) -> tuple[str, ...]:
+def consumers(packages: Packages, toolkits: Toolkits, environ: Environ) -> tuple[str, ...]:
     """Return who builds CUDA code with a CUDA_HOME here: flashinfer at run time, torch on demand.
 
-    FlashInfer counts where an nvcc is within its reach; without one vLLM takes another backend and nothing
-    is compiled. torch's builder counts only where a user has begun to prepare for it.
+    Both count where an nvcc, or a CUDA_HOME, shows that compiling is meant; without either vLLM takes another
+    backend and nothing is compiled. FLASHINFER_DISABLE_JIT makes FlashInfer compile nothing.
     """
     found = []
     if packages.torch is not None and not packages.torch.cuda:
@@ -18,7 +18,7 @@ def consumers(packages: Packages, toolkits: Toolkits) -> tuple[str, ...]:
         s.consumer == "torch" and (s.has_nvcc or s.rule in ("CUDA_HOME", "CUDA_PATH"))
         for s in toolkits.selections
     )
-    if packages.flashinfer is not None and prepared:
+    if packages.flashinfer is not None and prepared and not environ.get("FLASHINFER_DISABLE_JIT"):
         found.append("flashinfer")
     if packages.torch is not None and prepared:
         found.append("torch")
@@ -60,9 +60,7 @@ def lacks(selection: Selection, toolkits: Toolkits) -> str:
     toolkit = toolkits.at(selection.root)
     if toolkit is not None and (toolkit.layout != "cuda" or _has_headers(toolkit, toolkits)):
         return ""
-    return (
-        "no cuda_runtime.h, no libcudart there" if selection.has_nvcc else "no nvcc, no cuda_runtime.h there"
-    )
+    return "no cuda_runtime.h there" if selection.has_nvcc else "no nvcc, no cuda_runtime.h there"
 
 
 def complete(toolkit: Toolkit, toolkits: Toolkits) -> bool:

@@ -10,7 +10,6 @@ from msgspec import Struct, structs
 
 from cudadoctor.facts import (
     Libraries,
-    LibraryFile,
     LinkDirectory,
     Toolkit,
     Toolkits,
@@ -129,5 +128,5 @@ def _seen_through(path: str, target: str, libraries: Libraries) -> Iterator[tupl
     if file is not None:
         before = known.get(folder)
         files = dict(before.files) if before and before.exists else {}
-        files[name] = LibraryFile(file.kind, file.machine, file.bits, path, target)
+        files[name] = structs.replace(file, link=posixpath.relpath(target, folder), resolved=target)
         yield folder, LinkDirectory(True, files)

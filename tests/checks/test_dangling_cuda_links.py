@@ -82,7 +82,7 @@ def test_leads_the_link_to_the_library_of_the_upgraded_package() -> None:
     (remedy,) = one(look({LIB64: files})).remedies
     assert remedy.fix == "cuda-links"
     assert remedy.values == {f"{LIB64}/libcudart.so": f"{LIB64}/libcudart.so.12"}
-    assert remedy.summary == f"ln -sfn {LIB64}/libcudart.so.12 {LIB64}/libcudart.so"
+    assert remedy.summary == f"ln -sfn libcudart.so.12 {LIB64}/libcudart.so"
 
 
 def test_leads_the_link_of_a_moved_prefix_to_the_library_in_it() -> None:

@@ -3,7 +3,7 @@ from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Outcome, Passed, Skipped
 from cudadoctor.testing import judge
 
-from .build import PREFIX, no_toolkits, one, packages, shown, toolkits, tools
+from .build import PREFIX, environ, no_toolkits, one, packages, shown, toolkits, tools
 
 
 def target(kind: str = "venv") -> Target:
@@ -19,18 +19,23 @@ def outcome(seen: BuildTools, kits: Toolkits | None = None, kind: str = "venv", 
         target=target(kind),
         packages=packages(**more),
         toolkits=kits or toolkits(),
+        environ=environ(),
     )
 
 
 def test_reports_that_there_is_none() -> None:
-    assert one(outcome(tools()), Severity.ERROR).remedies[0].summary == "pip install ninja"
-    assert "conda install" in one(outcome(tools(), kind="conda")).remedies[0].summary
+    assert (
+        one(outcome(tools()), Severity.ERROR).remedies[0].summary
+        == f"{PREFIX}/bin/python3 -m pip install ninja"
+    )
+    conda = one(outcome(tools(), kind="conda")).remedies[0].summary
+    assert conda == f"conda install -p {PREFIX} -c conda-forge ninja"
 
 
 def test_reports_one_that_is_not_on_path() -> None:
     hidden = BuildTools({"ninja": BuildTool(elsewhere=f"{PREFIX}/bin/ninja")}, "")
     finding = one(outcome(hidden), Severity.ERROR)
-    assert "not on PATH" in finding.summary and f'export PATH="{PREFIX}/bin:$PATH"' in shown(finding)
+    assert "not on PATH" in finding.summary and f'export PATH={PREFIX}/bin:"$PATH"' in shown(finding)
 
 
 def test_is_a_note_where_only_torchs_builder_would_use_it() -> None:

@@ -36,7 +36,7 @@ def test_reports_a_stub_that_the_runtime_will_load() -> None:
     assert remedy.fix == "library-path"
     assert (remedy.values, remedy.summary) == (
         {"LD_LIBRARY_PATH": "/opt/lib"},
-        'export LD_LIBRARY_PATH="/opt/lib"',
+        "export LD_LIBRARY_PATH=/opt/lib",
     )
 
 

@@ -135,6 +135,8 @@ def test_a_file_that_is_no_report_is_one_line_and_exit_2(tmp_path: Path, content
         (["check", "--facts", "/nowhere.json"], "No such file"),
         (["check", "--facts", "x.json", "--deep"], "cannot be combined"),
         (["check", "--config", "/nowhere.toml"], "no such file"),
+        (["check", "--config", "/tmp"], "not a file"),
+        (["check", "--config", ""], "unset variable"),
         (["chekc"], "invalid choice"),
         (["check", "--formt", "json"], "unrecognized arguments"),
         (["check", "--format", "xml"], "choose from"),
@@ -161,6 +163,21 @@ def test_a_mistake_holds_no_terminal_escape() -> None:
 
 def test_named_checks_alone_run(patient: Path) -> None:
     assert set(verdicts(report(patient, "ninja-missing"))) == {"ninja-missing"}
+
+
+def test_each_check_alone_gets_all_it_needs(patient: Path) -> None:
+    for name in (line.split()[0] for line in run("list").stdout.splitlines()):
+        found = report(patient, name)
+        assert set(verdicts(found)) == {name}
+        assert "Error" not in json.dumps(found["facts"]), name
+
+
+def test_a_full_disk_is_one_line_and_no_verdict(patient: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this machine")
+    command = f"{sys.executable} -m cudadoctor check --no-config --format json --prefix {patient} >/dev/full"
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert ran.returncode == 3 and "No space left" in ran.stderr and ran.stderr.count("\n") == 1
 
 
 def test_ignored_checks_do_not_run(patient: Path) -> None:
@@ -194,12 +211,18 @@ def test_a_suppressed_finding_needs_a_reason_is_shown_and_does_not_count(
         ('fail-on = "sometimes"\n', "fail-on must be one of"),
         ("colour = true\n", "unknown field"),
         ("fail-on = [\n", "cudadoctor.toml: "),
+        ("suppress = 3\n", "cudadoctor.toml: "),
     ],
 )
 def test_a_configuration_that_cannot_be_used_is_one_line(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "cudadoctor.toml").write_text(text)
     ran = run("check", cwd=tmp_path)
     assert ran.returncode == 2 and says in ran.stderr and ran.stderr.count("\n") == 1
+
+
+def test_a_pyproject_of_an_odd_shape_is_no_traceback(patient: Path, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("tool = 'x'  # [tool.cudadoctor]\n")
+    assert run("check", "--prefix", str(patient), "ninja-missing", cwd=tmp_path).returncode == 0
 
 
 def test_settings_in_pyproject_count(patient: Path, tmp_path: Path) -> None:

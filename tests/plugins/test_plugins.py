@@ -96,3 +96,10 @@ def test_the_list_names_the_plug_in_and_its_failures(installed: Path) -> None:
     assert "disk-label-odd" in listed.stdout and "[cudadoctor-sample]" in listed.stdout
     assert "cannot-import" in listed.stderr
     assert listed.returncode == 3
+
+
+def test_the_configuration_can_leave_a_failure_out(installed: Path, tmp_path: Path) -> None:
+    file = tmp_path / "cudadoctor.toml"
+    file.write_text('ignore = ["cannot-import"]\n')
+    ran = run(installed, "check", "--config", str(file), "cannot-import", "disk-label-odd")
+    assert ran.returncode == 0
