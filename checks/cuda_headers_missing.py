@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec import Struct, structs
+
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Conda, Environ, Packages, Toolkit, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.knowledge.headers import HEADERS, Header
 from cudadoctor.simulate.choice import consumers, judged, nothing_compiles
 from cudadoctor.simulate.lines import include_folders
-from cudadoctor.verdicts import conda_install
+from cudadoctor.verdicts import conda_install, severity_for
 
 
 @check
@@ -43,10 +45,23 @@ def cuda_headers_missing(
     seen_by_host = {
         name for folder in include_folders(toolkit.root, environ) for name in _present(folder, toolkits)
     }
-    yield from _absent(toolkit, toolkits, environ, who, seen_by_nvcc, conda)
+    missing = _Missing(toolkit, toolkits, environ, conda)
     hidden = [h for h in HEADERS if h.flashinfer == "all" and h.name in seen_by_nvcc - seen_by_host]
-    if hidden:
-        yield from _hidden(hidden, toolkit, toolkits, environ, packages, who)
+    shown = [*_absent(missing, packages, who, seen_by_nvcc), *_hidden(hidden, missing, packages, who)]
+    cpath = ":".join(dict.fromkeys([*filter(None, environ.entries("CPATH")), *(f for _, f in shown if f)]))
+    for finding, folder in shown:
+        # One value for all of them: a second export would take the first one back.
+        cure = (export("include-path", CPATH=cpath),) if folder else finding.remedies
+        yield structs.replace(finding, remedies=cure)
+
+
+class _Missing(Struct, frozen=True):
+    """Where headers are missing, and what tells which package brings them."""
+
+    toolkit: Toolkit
+    toolkits: Toolkits
+    environ: Environ
+    conda: Conda
 
 
 def _nvcc_folders(toolkit: Toolkit, environ: Environ) -> list[str]:
@@ -59,30 +74,26 @@ def _present(folder: str, toolkits: Toolkits) -> tuple[str, ...]:
 
 
 def _absent(
-    toolkit: Toolkit, toolkits: Toolkits, environ: Environ, who: tuple[str, ...], seen: set[str], conda: Conda
-) -> Iterator[Finding]:
-    """Report headers that not even nvcc finds: those of every build, then those of single operators."""
-    missing = [h for h in HEADERS if h.flashinfer and h.name not in seen]
-    always = [h for h in missing if h.flashinfer == "all"]
-    if always:
-        severity = Severity.ERROR if "flashinfer" in who else Severity.WARNING
-        names = ", ".join(h.name for h in always)
-        summary = f"nvcc will not find {names}: no CUDA code compiles with CUDA_HOME={toolkit.root}"
-        yield Finding(
-            summary,
-            severity,
-            _looked(toolkit, toolkits),
-            _packages(always, toolkit, toolkits, environ, conda),
-        )
-    if (some := [h for h in missing if h.flashinfer != "all"]) and "flashinfer" in who:
-        operators = ", ".join(dict.fromkeys(name for h in some for name in h.flashinfer.split(", ")))
-        summary = f"FlashInfer's {operators} will not compile: no {', '.join(h.name for h in some)}"
-        yield Finding(
-            summary,
-            Severity.WARNING,
-            _looked(toolkit, toolkits),
-            _packages(some, toolkit, toolkits, environ, conda),
-        )
+    missing: _Missing, packages: Packages, who: tuple[str, ...], seen: set[str]
+) -> Iterator[tuple[Finding, str]]:
+    """Report headers that not even nvcc finds: those of every build, then those of single operators.
+
+    With each finding comes the folder that CPATH could add, "" where only a package helps.
+    """
+    absent = [h for h in HEADERS if h.flashinfer and h.name not in seen]
+    looked = _looked(missing.toolkit, missing.toolkits)
+    if always := [h for h in absent if h.flashinfer == "all"]:
+        names, root = ", ".join(h.name for h in always), missing.toolkit.root
+        summary = f"nvcc will not find {names}: no CUDA code compiles with CUDA_HOME={root}"
+        cure = _packages(always, missing)
+        yield Finding(summary, severity_for(who, packages), looked, (cure,)), _elsewhere(always, missing)
+    for linked in (False, True) if "flashinfer" in who else ():
+        some = [h for h in absent if h.flashinfer != "all" and h.linked is linked]
+        if some:
+            operators = ", ".join(dict.fromkeys(name for h in some for name in h.flashinfer.split(", ")))
+            summary = f"FlashInfer's {operators} will not compile: no {', '.join(h.name for h in some)}"
+            folder = "" if linked else _elsewhere(some, missing)
+            yield Finding(summary, Severity.WARNING, looked, (_packages(some, missing),)), folder
 
 
 def _looked(toolkit: Toolkit, toolkits: Toolkits) -> tuple[Evidence, ...]:
@@ -93,25 +104,26 @@ def _looked(toolkit: Toolkit, toolkits: Toolkits) -> tuple[Evidence, ...]:
     )
 
 
-def _packages(
-    missing: list[Header], toolkit: Toolkit, toolkits: Toolkits, environ: Environ, conda: Conda
-) -> tuple[Remedy, ...]:
-    """Return what brings the headers: another folder of the same CUDA, else the packages."""
-    minor = ".".join(toolkit.version.split(".")[:2])
-    wanted = {header.name for header in missing}
-    for folder, directory in toolkits.headers.items():
-        if directory.cudart_version == minor and wanted <= set(directory.headers):
-            return (export("include-path", CPATH=_with(environ, folder)),)
-    column = {"conda": "conda", "conda-target": "conda", "pip-cu12": "pip12", "pip-cu13": "pip13"}.get(
-        toolkit.layout, "apt"
-    )
-    names = dict.fromkeys(getattr(h.package, column).format(mm=minor.replace(".", "-")) for h in missing)
-    return (_install(column, list(names), minor, toolkit, conda),)
+def _elsewhere(wanted: list[Header], missing: _Missing) -> str:
+    """Return another folder of the same CUDA version that has these headers, or ""."""
+    minor, names = _minor(missing.toolkit), {header.name for header in wanted}
+    for folder, directory in missing.toolkits.headers.items():
+        if directory.cudart_version == minor and names <= set(directory.headers):
+            return folder
+    return ""
 
 
-def _with(environ: Environ, folder: str) -> str:
-    """Return CPATH with a folder behind those it has; an empty entry would mean the current folder."""
-    return ":".join([*filter(None, (environ.get("CPATH") or "").split(":")), folder])
+def _minor(toolkit: Toolkit) -> str:
+    return ".".join(toolkit.version.split(".")[:2])
+
+
+def _packages(wanted: list[Header], missing: _Missing) -> Remedy:
+    """Return the packages that bring the headers, and the link names with them."""
+    toolkit, minor = missing.toolkit, _minor(missing.toolkit)
+    layouts = {"conda": "conda", "conda-target": "conda", "pip-cu12": "pip12", "pip-cu13": "pip13"}
+    column = layouts.get(toolkit.layout, "apt")
+    names = dict.fromkeys(getattr(h.package, column).format(mm=minor.replace(".", "-")) for h in wanted)
+    return _install(column, list(names), minor, toolkit, missing.conda)
 
 
 def _install(column: str, names: list[str], minor: str, toolkit: Toolkit, conda: Conda) -> Remedy:
@@ -125,16 +137,12 @@ def _install(column: str, names: list[str], minor: str, toolkit: Toolkit, conda:
 
 
 def _hidden(
-    hidden: list[Header],
-    toolkit: Toolkit,
-    toolkits: Toolkits,
-    environ: Environ,
-    packages: Packages,
-    who: tuple[str, ...],
-) -> Iterator[Finding]:
+    hidden: list[Header], missing: _Missing, packages: Packages, who: tuple[str, ...]
+) -> Iterator[tuple[Finding, str]]:
     """Report headers that nvcc finds and the host compiler does not: conda's targets/ layout."""
+    toolkit, toolkits = missing.toolkit, missing.toolkits
     addon = _addon(packages)
-    if not addon and "flashinfer" not in who:
+    if not hidden or (not addon and "flashinfer" not in who):
         return
     holder = next(f for f in toolkit.include if hidden[0].name in _present(f, toolkits))
     names = ["FlashInfer's C++ files"] if "flashinfer" in who else []
@@ -145,12 +153,8 @@ def _hidden(
         ),
         Evidence(holder, f"has {hidden[0].name}; nvcc looks here by its own nvcc.profile"),
     ]
-    yield Finding(
-        f"g++ will not find {hidden[0].name} for {' and '.join(names)}",
-        Severity.ERROR if addon else Severity.WARNING,
-        tuple(evidence),
-        (export("include-path", CPATH=_with(environ, holder)),),
-    )
+    summary = f"g++ will not find {hidden[0].name} for {' and '.join(names)}"
+    yield Finding(summary, Severity.ERROR if addon else Severity.WARNING, tuple(evidence)), holder
 
 
 def _addon(packages: Packages) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from cudadoctor.declare import Skip, check
 from cudadoctor.facts import Environ, Packages, Selection, Toolkit, Toolkits
-from cudadoctor.findings import Evidence, Finding, Severity, export
+from cudadoctor.findings import Evidence, Finding, export
 from cudadoctor.simulate.choice import complete, consumers, lacks, nothing_compiles, toolkit_to_use
-from cudadoctor.verdicts import another_toolkit
+from cudadoctor.verdicts import another_toolkit, severity_for
 
 
 @check
@@ -35,7 +35,7 @@ def cuda_home_wrong(toolkits: Toolkits, environ: Environ, packages: Packages) ->
     if selection is None or not (missing := lacks(selection, toolkits)):
         return
     better = toolkit_to_use(toolkits, packages)
-    severity = Severity.ERROR if "flashinfer" in who else Severity.WARNING
+    severity = severity_for(who, packages)
     names = " and ".join(
         label for name, label in (("torch", "torch"), ("flashinfer", "FlashInfer")) if name in who
     )

@@ -158,8 +158,27 @@ def _finding(folder: str, links: list[_Link], blocked: dict[str, LinkLine]) -> F
         f"{folder} has {what} nowhere: {names}",
         Severity.ERROR if any(line.when == RUN_TIME for _, line in harmful) else Severity.WARNING,
         tuple(evidence),
-        (Remedy("cuda-links", {link.path: link.better for link in links}, _command(links)),),
+        tuple(_remedies(links)),
     )
+
+
+def _remedies(links: list[_Link]) -> Iterator[Remedy]:
+    """Lead a link to where the library is; remove one that nobody's package can have meant.
+
+    A relative link beside its library is the package's own: what is missing is the file, and removing the
+    link would leave nothing to find it by when the file is back.
+    """
+    ours = [
+        link for link in links if link.better or link.name.endswith("*") or link.file.link.startswith("/")
+    ]
+    if ours:
+        yield Remedy("cuda-links", {link.path: link.better for link in ours}, _command(ours))
+    lost = [posixpath.basename(link.file.link) for link in links if link not in ours]
+    if lost:
+        files = ", ".join(dict.fromkeys(lost))
+        yield Remedy(
+            "show", {}, f"the package that brings {files}, installed again: its own link is left over"
+        )
 
 
 def _command(links: list[_Link]) -> str:

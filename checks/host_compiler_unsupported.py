@@ -16,8 +16,9 @@ from cudadoctor.facts import (
     Toolkit,
     Toolkits,
 )
-from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.findings import Evidence, Finding, Remedy
 from cudadoctor.simulate.choice import consumers, judged, nothing_compiles
+from cudadoctor.verdicts import severity_for
 
 
 @check
@@ -58,7 +59,7 @@ def host_compiler_unsupported(
     name = {"gcc": "GCC", "clang": "Clang"}[compiler.family]
     yield Finding(
         f"nvcc {toolkit.version} will refuse {name} {compiler.version}: it accepts {name} {limit} at most",
-        Severity.ERROR if "flashinfer" in who else Severity.WARNING,
+        severity_for(who, packages),
         (
             Evidence(f"{folder}/crt/host_config.h", f"#error for {name} newer than {limit}"),
             Evidence(compiler.path or compiler.command, f"{name} {compiler.version}, taken by {use.rule}"),

@@ -24,17 +24,17 @@ def library_path_gap(
     The development files of a conda environment lie in `lib` and `targets/*/lib`, while builds look in
     `lib64`: an extension that links `-lcublas` fails although the package is installed. An empty entry in
     `LIBRARY_PATH` or `LD_LIBRARY_PATH` (a colon at either end, two in a row) means the current folder, so
-    that whatever lies there is linked or loaded first. A folder that does not exist does nothing.
+    that whatever lies there is linked or loaded first.
 
     ## How to tell
     `g++ -shared x.o -L"$CUDA_HOME/lib64" -lcublas` fails; `echo "$LIBRARY_PATH"` shows the empty entry.
 
     ## What helps
     `LIBRARY_PATH` with the folder that holds the link names (the linker's variable; `LD_LIBRARY_PATH` is the
-    loader's); the variable without its empty and dead entries.
+    loader's); the variable without its empty entries.
     """
     for variable in ("LIBRARY_PATH", "LD_LIBRARY_PATH"):
-        yield from _entries(variable, environ, libraries)
+        yield from _entries(variable, environ)
     scene = Scene(toolkits, compilers, libraries, environ, packages)
     active = consumers(packages, toolkits, environ)
     lines = [line for line in link_lines(scene) if line.consumer in active]
@@ -43,7 +43,7 @@ def library_path_gap(
             yield from _gap(line, toolkit, scene)
 
 
-def _entries(variable: str, environ: Environ, libraries: Libraries) -> Iterator[Finding]:
+def _entries(variable: str, environ: Environ) -> Iterator[Finding]:
     entries, value = environ.entries(variable), environ.get(variable)
     kept = [entry for entry in entries if entry]
     reader = "linker" if variable == "LIBRARY_PATH" else "loader"
@@ -52,12 +52,6 @@ def _entries(variable: str, environ: Environ, libraries: Libraries) -> Iterator[
     if len(kept) < len(entries):
         summary = f"{variable} has an empty entry: the {reader} searches the current folder too"
         yield Finding(summary, Severity.NOTE, (shown,), (remedy,))
-    dead = [
-        entry for entry in kept if (seen := libraries.directories.get(entry)) is not None and not seen.exists
-    ]
-    if dead and variable == "LD_LIBRARY_PATH":
-        evidence = (shown, *(Evidence(entry, "no such folder") for entry in dead))
-        yield Finding(f"{variable} names folders that do not exist: they do nothing", Severity.NOTE, evidence)
 
 
 def _gap(line: LinkLine, toolkit: Toolkit, scene: Scene) -> Iterator[Finding]:
@@ -67,10 +61,9 @@ def _gap(line: LinkLine, toolkit: Toolkit, scene: Scene) -> Iterator[Finding]:
         folder = _holder(name, toolkit, scene.libraries)
         if folder and resolve(line, name, scene).ends == "missing":
             hidden.setdefault(folder, []).append(name)
+    value = ":".join([*filter(None, scene.environ.entries("LIBRARY_PATH")), *hidden])
     for folder, names in hidden.items():
         flags = " ".join(f"-l{name}" for name in names)
-        current = [entry for entry in (scene.environ.get("LIBRARY_PATH") or "").split(":") if entry]
-        value = ":".join([*current, folder])
         yield Finding(
             f"an extension that links {flags} will not find it, though it is installed",
             Severity.WARNING,

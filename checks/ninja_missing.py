@@ -9,7 +9,7 @@ from cudadoctor.declare import Skip, check
 from cudadoctor.facts import BuildTools, Environ, Packages, Target, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.simulate.choice import consumers, nothing_compiles
-from cudadoctor.verdicts import conda_install
+from cudadoctor.verdicts import conda_install, severity_for
 
 
 @check
@@ -34,7 +34,7 @@ def ninja_missing(
     ninja = tools.tools.get("ninja")
     if ninja is None or ninja.path:
         return
-    severity = Severity.ERROR if "flashinfer" in who else Severity.NOTE
+    severity = severity_for(who, packages) if "flashinfer" in who else Severity.NOTE
     name = "FlashInfer" if "flashinfer" in who else "torch's extension builder"
     if ninja.elsewhere:
         folder = ninja.elsewhere.rpartition("/")[0]

@@ -29,6 +29,8 @@ def nvcc_missing(toolkits: Toolkits, environ: Environ, packages: Packages) -> It
     """
     if packages.flashinfer is None or (packages.torch is not None and not packages.torch.cuda):
         raise Skip("FlashInfer for CUDA is not installed")
+    if environ.get("FLASHINFER_DISABLE_JIT"):
+        raise Skip("FLASHINFER_DISABLE_JIT is set: FlashInfer compiles nothing")
     nvcc = environ.get("FLASHINFER_NVCC")
     selection = toolkits.selected("flashinfer")
     if nvcc or (selection is not None and selection.has_nvcc):
@@ -39,7 +41,7 @@ def nvcc_missing(toolkits: Toolkits, environ: Environ, packages: Packages) -> It
     evidence = _evidence(toolkits, environ)
     if chosen and selection is not None:
         summary = f"FlashInfer will start {selection.root}/bin/nvcc, which does not exist"
-        yield Finding(summary, Severity.ERROR, evidence, remedies)
+        yield Finding(summary, _unused(packages), evidence, remedies)
     elif better is not None:
         summary = f"FlashInfer finds no nvcc on PATH, though {better.nvcc} is there"
         yield Finding(summary, _unused(packages), evidence, remedies)

@@ -177,6 +177,7 @@ class Toolkit(Struct, frozen=True, omit_defaults=True):
     include: tuple[str, ...] = ()
     lib: tuple[str, ...] = ()  #: folders that hold its libraries
     stubs: tuple[str, ...] = ()  #: folders that hold its stub libraries
+    spellings: tuple[str, ...] = ()  #: every path that led to it, where there is more than one
 
 
 class NvccOnPath(Struct, frozen=True, omit_defaults=True):
@@ -211,9 +212,12 @@ class Toolkits(Section, frozen=True):
         return next((s for s in self.selections if s.consumer == consumer), None)
 
     def at(self, root: str) -> Toolkit | None:
-        """Return the toolkit at `root`, by its spelling or by the place it resolves to."""
-        named = next((t for t in self.toolkits if t.root == root), None)
-        return named or next((t for t in self.toolkits if t.real == root), None)
+        """Return the toolkit at `root`, by any spelling that led to it or by the place it resolves to."""
+        root = root.rstrip("/") or root
+        for toolkit in self.toolkits:
+            if root in {path.rstrip("/") for path in (toolkit.root, toolkit.real, *toolkit.spellings)}:
+                return toolkit
+        return None
 
 
 class LinkSearch(Struct, frozen=True, omit_defaults=True):

@@ -19,6 +19,15 @@ PACKAGES = {
 }
 
 
+def severity_for(who: tuple[str, ...], packages: Packages) -> Severity:
+    """Return how bad a fault is for those who compile: an error where that happens at run time.
+
+    With flashinfer-jit-cache most operators are prebuilt, and only those outside it are compiled.
+    """
+    prebuilt = packages.flashinfer is not None and packages.flashinfer.jit_cache
+    return Severity.ERROR if "flashinfer" in who and not prebuilt else Severity.WARNING
+
+
 def link_misses(library: str, scene: Scene) -> Iterator[Finding]:
     """Yield one finding for `-lLIBRARY`, whoever misses it; raise where nothing links or none can tell."""
     active = {*consumers(scene.packages, scene.toolkits, scene.environ), "triton"}

@@ -23,6 +23,7 @@ class Header(Struct, frozen=True):
     name: str
     package: Package
     flashinfer: str  #: "all" operators, the names of some, or "" where none includes it
+    linked: bool = False  #: whether those operators also link the library, by its link name
 
 
 def _package(stem: str, conda: str = "") -> Package:
@@ -46,11 +47,11 @@ HEADERS: tuple[Header, ...] = (
     Header("cuda_bf16.h", _RUNTIME, "all"),
     Header("cuda_fp8.h", _RUNTIME, "all"),
     Header("crt/host_config.h", _CRT, "all"),
-    Header("cublas_v2.h", _CUBLAS, "gemm, norm"),
-    Header("cublasLt.h", _CUBLAS, "gemm, norm"),
+    Header("cublas_v2.h", _CUBLAS, "gemm, norm", True),
+    Header("cublasLt.h", _CUBLAS, "gemm, norm", True),
     Header("curand.h", _CURAND, "sampling"),
     Header("curand_kernel.h", _CURAND, "sampling, fused MoE"),
-    Header("nvrtc.h", _NVRTC, "DeepGEMM"),
+    Header("nvrtc.h", _NVRTC, "DeepGEMM", True),
     Header("cusparse.h", _package("libcusparse"), ""),
     Header("cusolverDn.h", _package("libcusolver"), ""),
     Header("cufft.h", _package("libcufft"), ""),

@@ -99,6 +99,8 @@ def child_environ(host: Host, environ: Environ) -> dict[str, str]:
 def _uses(host: Host, environ: Environ, packages: Packages) -> Iterator[CompilerUse]:
     cxx, cxx_rule = (environ.get("CXX") or "c++"), ("CXX" if environ.get("CXX") else "the default, c++")
     device, device_rule = _device_compiler(environ)
+    if host.kind(device) == "directory":  # nvcc takes a folder, too, and starts the g++ in it
+        device = f"{device.rstrip('/')}/g++"
     for consumer in ("flashinfer", "torch", "tvm-ffi"):
         yield CompilerUse(consumer, "link", cxx, cxx_rule)
     for consumer in ("flashinfer", "torch"):
@@ -112,7 +114,7 @@ def _uses(host: Host, environ: Environ, packages: Packages) -> Iterator[Compiler
         environ.get("CUDAHOSTCXX") or cxx,
         "CUDAHOSTCXX" if environ.get("CUDAHOSTCXX") else cxx_rule,
     )
-    if packages.find("triton") or packages.find("pytorch-triton"):
+    if packages.triton is not None:
         yield CompilerUse("triton", "stub", *_triton_compiler(host, environ))
 
 

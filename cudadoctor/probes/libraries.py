@@ -51,8 +51,10 @@ def probe(
     """Return what each candidate folder holds."""
     owned = {folder for toolkit in toolkits.toolkits for folder in (*toolkit.lib, *toolkit.stubs)}
     names = {f"lib{name}{suffix}" for name in NAMES for suffix in (".so", ".a")} | set(_RUNTIME)
-    found = inventory(host, _folders(host, environ, packages, toolkits, compilers), names, owned)
-    return Libraries(found.directories, found.names, found.absolute, tuple(_cached_driver(host)))
+    driver = tuple(_cached_driver(host))
+    folders = _folders(host, environ, packages, toolkits, compilers)
+    folders |= dict.fromkeys(path.rpartition("/")[0] for path in driver)
+    return structs.replace(inventory(host, folders, names, owned), driver=driver)
 
 
 def inventory(
@@ -140,6 +142,8 @@ def _folders(
     for variable in ("FLASHINFER_EXTRA_LDFLAGS", "LDFLAGS"):
         found |= dict.fromkeys(re.findall(r"(?:^|\s)-L\s*(\S+)", environ.get(variable) or ""))
     found |= dict.fromkeys(entry or "." for entry in environ.entries("LD_LIBRARY_PATH"))
+    if packages.triton:
+        found[f"{packages.triton.root}/backends/nvidia/lib"] = None
     if path := environ.get("TRITON_LIBCUDA_PATH"):
         found[path] = None
     for compiler in compilers.compilers.values():

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from posixpath import basename, dirname
 from typing import NamedTuple
 
+from msgspec import structs
+
 from cudadoctor.facts import (
     Conda,
     Environ,
@@ -193,7 +195,9 @@ def _toolkits(
     chosen = {selection.root for selection in selections}
     for real, (roots, ways) in found.items():
         root = next((root for root in roots if root in chosen), next(iter(roots)))
-        yield _toolkit(host, seen, root, real, tuple(ways))
+        toolkit = _toolkit(host, seen, root, real, tuple(ways))
+        spellings = tuple(spelling for spelling in roots if spelling != root)
+        yield structs.replace(toolkit, spellings=spellings)
 
 
 def _candidates(

@@ -11,7 +11,8 @@ _TOOLS = ("ninja", "cmake", "ccache")
 def probe(host: Host, target: Target, environ: Environ, packages: Packages) -> BuildTools:
     """Return where each program is on the judged PATH, and the Python.h that Triton will include."""
     tools = {name: _tool(host, name, target, environ, packages) for name in _TOOLS}
-    looked = (f"{target.include}/Python.h",)
+    folders = [target.include, *environ.entries("CPATH"), *environ.entries("C_INCLUDE_PATH")]
+    looked = tuple(f"{folder}/Python.h" for folder in folders if folder)
     header = next((path for path in looked if host.kind(path) == "file"), "")
     return BuildTools(tools, header, looked)
 

@@ -8,8 +8,7 @@ from cudadoctor.facts import Environ, HeaderDirectory, Packages, Selection, Tool
 def consumers(packages: Packages, toolkits: Toolkits, environ: Environ) -> tuple[str, ...]:
     """Return who builds CUDA code with a CUDA_HOME here: flashinfer at run time, torch on demand.
 
-    Both count where an nvcc, or a CUDA_HOME, shows that compiling is meant; without either vLLM takes another
-    backend and nothing is compiled. FLASHINFER_DISABLE_JIT makes FlashInfer compile nothing.
+    Both count where an nvcc, or a CUDA_HOME, shows that compiling is meant.
     """
     found = []
     if packages.torch is not None and not packages.torch.cuda:
@@ -18,11 +17,23 @@ def consumers(packages: Packages, toolkits: Toolkits, environ: Environ) -> tuple
         s.consumer == "torch" and (s.has_nvcc or s.rule in ("CUDA_HOME", "CUDA_PATH"))
         for s in toolkits.selections
     )
-    if packages.flashinfer is not None and prepared and not environ.get("FLASHINFER_DISABLE_JIT"):
+    if packages.flashinfer is not None and prepared and not _leaves_flashinfer(packages, toolkits, environ):
         found.append("flashinfer")
     if packages.torch is not None and prepared:
         found.append("torch")
     return tuple(found)
+
+
+def _leaves_flashinfer(packages: Packages, toolkits: Toolkits, environ: Environ) -> bool:
+    """Return whether FlashInfer is installed but will compile nothing.
+
+    vLLM looks for nvcc on PATH, and nowhere else, before it takes FlashInfer at all; with flashinfer-cubin
+    it does not look (`has_flashinfer` in vllm/utils/flashinfer.py, 0.11 to 0.33).
+    """
+    if environ.get("FLASHINFER_DISABLE_JIT"):
+        return True
+    asks = packages.find("vllm") is not None and packages.find("flashinfer-cubin") is None
+    return asks and toolkits.nvcc_on_path is None
 
 
 def nothing_compiles(packages: Packages) -> str:

@@ -50,7 +50,7 @@ def places(library: str, toolkits: Toolkits, libraries: Libraries) -> list[Place
 def better_home(line: LinkLine, name: str, scene: Scene) -> str:
     """Return a CUDA_HOME with which this line would find the library, or ""."""
     better = toolkit_to_use(scene.toolkits, scene.packages)
-    if better is None or not line.root or better.root == line.root:
+    if better is None or line.consumer == "triton" or better.root == line.root:
         return ""
     lines = lines_with(better.root, line.consumer, scene)
     return better.root if any(resolve(other, name, scene).ends == "found" for other in lines) else ""

@@ -61,6 +61,21 @@ def test_offers_a_folder_of_the_same_cuda_that_has_them() -> None:
     assert finding.remedies[0].values == {"CPATH": "/mine:/pip/include"}
 
 
+def test_a_header_whose_library_is_linked_too_needs_its_package() -> None:
+    seen = lacking("cublasLt.h", "cublas_v2.h")
+    seen = Toolkits(seen.toolkits, seen.selections, {**seen.headers, "/pip/include": header_folder("12.8")})
+    remedy = one(outcome(seen)).remedies[0]
+    assert remedy.fix == "show" and "libcublas-dev-12-8" in remedy.summary
+
+
+def test_findings_with_one_variable_give_it_one_value() -> None:
+    kit = toolkit(PREFIX, layout="conda")
+    seen = toolkits(kit, more_headers={kit.include[-1]: header_folder("12.8", "curand.h", "curand_kernel.h")})
+    seen = Toolkits(seen.toolkits, seen.selections, {**seen.headers, "/pip/include": header_folder("12.8")})
+    values = {finding.remedies[0].values["CPATH"] for finding in outcome(seen).findings}
+    assert values == {f"/pip/include:{TARGETS}"}
+
+
 def test_does_not_offer_headers_of_another_cuda() -> None:
     seen = lacking("curand.h", "curand_kernel.h")
     seen = Toolkits(seen.toolkits, seen.selections, {**seen.headers, "/pip/include": header_folder("12.4")})

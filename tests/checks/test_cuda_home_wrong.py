@@ -1,3 +1,5 @@
+from msgspec import structs
+
 from cudadoctor.facts import HeaderDirectory, NvccOnPath, Selection, Toolkits, Unknown
 from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Inconclusive, Passed, Skipped
@@ -87,11 +89,38 @@ def test_unknown_is_not_absent() -> None:
 
 
 def test_says_why_it_does_not_apply_to_rocm_and_cpu_only_builds() -> None:
-    from msgspec import structs
-
     held = packages(cuda="")
     assert held.torch is not None
     rocm = structs.replace(held, torch=structs.replace(held.torch, hip="6.4"))
     for installed, reason in ((rocm, "ROCm 6.4"), (held, "CPU-only")):
         outcome = judge("cuda-home-wrong", toolkits=toolkits(), environ=environ(), packages=installed)
         assert isinstance(outcome, Skipped) and reason in outcome.reason
+
+
+def test_every_spelling_of_a_toolkit_is_that_toolkit() -> None:
+    kit = structs.replace(toolkit("/usr/local/cuda-12.8"), spellings=("/usr/local/cuda",))
+    for spelling in ("/usr/local/cuda", "/usr/local/cuda-12.8/", "/usr/local/cuda/"):
+        seen = toolkits(kit, root=spelling)
+        assert isinstance(
+            judge("cuda-home-wrong", toolkits=seen, environ=environ(), packages=packages()), Passed
+        )
+
+
+def test_vllm_without_nvcc_on_path_leaves_flashinfer_alone() -> None:
+    seen = selecting("/opt/gone", "CUDA_HOME", exists=False)
+    unseen = structs.replace(seen, nvcc_on_path=None)
+    held = packages(vllm="0.12.0")
+    one(judge("cuda-home-wrong", toolkits=seen, environ=environ(), packages=held), Severity.ERROR)
+    one(judge("cuda-home-wrong", toolkits=unseen, environ=environ(), packages=held), Severity.WARNING)
+    with_cubin = packages(vllm="0.12.0", flashinfer_cubin="0.6.4")
+    one(judge("cuda-home-wrong", toolkits=unseen, environ=environ(), packages=with_cubin), Severity.ERROR)
+
+
+def test_prebuilt_operators_and_no_jit_make_it_a_warning() -> None:
+    seen = selecting("/opt/gone", "CUDA_HOME", exists=False)
+    one(
+        judge("cuda-home-wrong", toolkits=seen, environ=environ(), packages=packages(jit_cache="0.6.4")),
+        Severity.WARNING,
+    )
+    off = environ(FLASHINFER_DISABLE_JIT="1")
+    one(judge("cuda-home-wrong", toolkits=seen, environ=off, packages=packages()), Severity.WARNING)

@@ -104,7 +104,8 @@ def test_removes_a_link_to_a_library_that_is_nowhere() -> None:
 
 def test_does_not_lead_a_soname_to_another_one() -> None:
     files = {"libcudart.so.12": dangling("libcudart.so.12.6.77"), "libcudart.so.13": shared()}
-    assert one(look({LIB64: files})).remedies[0].values == {f"{LIB64}/libcudart.so.12": ""}
+    (remedy,) = one(look({LIB64: files})).remedies
+    assert remedy.fix == "show" and "the package that brings libcudart.so.12.6.77" in remedy.summary
 
 
 def test_does_not_lead_a_library_to_its_stub() -> None:
@@ -112,7 +113,13 @@ def test_does_not_lead_a_library_to_its_stub() -> None:
         LIB64: {"libcublas.so": dangling("libcublas.so.12")},
         f"{LIB64}/stubs": {"libcublas.so": shared()},
     }
-    assert one(look(directories)).remedies[0].values == {f"{LIB64}/libcublas.so": ""}
+    (remedy,) = one(look(directories)).remedies
+    assert remedy.fix == "show" and "the package that brings libcublas.so.12" in remedy.summary
+
+
+def test_a_packages_own_link_is_never_removed() -> None:
+    files = {"libcudart.so": dangling("libcudart.so.13")}
+    assert "rm " not in shown(one(look({LIB64: files})))
 
 
 @pytest.mark.parametrize("file", [dangling("/env/lib/libcudart.so*"), shared("/env/lib/libcudart.so.12")])

@@ -21,6 +21,11 @@ def test_reports_a_cuda_home_without_nvcc() -> None:
     assert "/opt/half/bin/nvcc" in finding.summary and "CUDA_HOME=/opt/half" in shown(finding)
 
 
+def test_does_not_apply_where_flashinfer_may_not_compile() -> None:
+    off = {"CUDA_HOME": "/opt/half", "FLASHINFER_DISABLE_JIT": "1"}
+    assert isinstance(outcome(without_nvcc("CUDA_HOME"), off), Skipped)
+
+
 def test_flashinfer_alone_cannot_work_without_nvcc() -> None:
     one(outcome(no_toolkits()), Severity.ERROR)
 
