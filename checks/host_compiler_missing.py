@@ -48,9 +48,7 @@ def host_compiler_missing(
         raise CannotTell(f"{next(iter(broken))}: {_SLOW}")
 
 
-def _finding(
-    compiler: Compiler, uses: list[CompilerUse], who: tuple[str, ...], packages: Packages
-) -> Finding:
+def _finding(compiler: Compiler, uses: list[CompilerUse], packages: Packages) -> Finding:
     names = list(dict.fromkeys(_LABELS[use.consumer] for use in uses))
     triton = any(use.consumer == "triton" for use in uses)
     severity = Severity.ERROR if triton else severity_for(tuple(u.consumer for u in uses), packages)
