@@ -40,11 +40,10 @@ def host_compiler_missing(
     for use in compilers.uses:
         if use.consumer in active and compilers.compilers[use.command].problem:
             broken.setdefault(use.command, []).append(use)
-    for command, uses in broken.items():
-        compiler = compilers.compilers[command]
-        if compiler.problem != _SLOW:
-            yield _finding(compiler, uses, packages)
-    if any(compilers.compilers[command].problem == _SLOW for command in broken):
+    told = [command for command in broken if compilers.compilers[command].problem != _SLOW]
+    for command in told:
+        yield _finding(compilers.compilers[command], broken[command], packages)
+    if broken and not told:
         raise CannotTell(f"{next(iter(broken))}: {_SLOW}")
 
 
