@@ -48,9 +48,12 @@ def cuda_headers_missing(
     missing = _Missing(toolkit, toolkits, environ, conda)
     hidden = [h for h in HEADERS if h.flashinfer == "all" and h.name in seen_by_nvcc - seen_by_host]
     shown = [*_absent(missing, packages, who, seen_by_nvcc), *_hidden(hidden, missing, packages, who)]
-    cpath = ":".join(dict.fromkeys([*filter(None, environ.entries("CPATH")), *(f for _, f in shown if f)]))
+    cpath = ":".join(
+        dict.fromkeys([*filter(None, environ.entries("CPATH")), *(f for _, f in reversed(shown) if f)])
+    )
     for finding, folder in shown:
-        # One value for all of them: a second export would take the first one back.
+        # One value for all of them: a second export would take the first one back. The toolkit's own folder
+        # comes before those of others, so that they add to it and hide nothing of it.
         cure = (export("include-path", CPATH=cpath),) if folder else finding.remedies
         yield structs.replace(finding, remedies=cure)
 

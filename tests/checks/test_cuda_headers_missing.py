@@ -73,7 +73,7 @@ def test_findings_with_one_variable_give_it_one_value() -> None:
     seen = toolkits(kit, more_headers={kit.include[-1]: header_folder("12.8", "curand.h", "curand_kernel.h")})
     seen = Toolkits(seen.toolkits, seen.selections, {**seen.headers, "/pip/include": header_folder("12.8")})
     values = {finding.remedies[0].values["CPATH"] for finding in outcome(seen).findings}
-    assert values == {f"/pip/include:{TARGETS}"}
+    assert values == {f"{TARGETS}:/pip/include"}
 
 
 def test_does_not_offer_headers_of_another_cuda() -> None:
