@@ -249,4 +249,12 @@ def _without_secrets(text: str) -> str:
     text = forms.url.sub(f"://{SECRET}@", text)
     text = forms.channel.sub(rf"\1{SECRET}", text)
     text = forms.header.sub(rf"\1{SECRET}", text)
-    return forms.assigned.sub(rf"\1{SECRET}", text)
+    return forms.assigned.sub(_mask_value, text)
+
+
+def _mask_value(match: re.Match[str]) -> str:
+    """Mask the value of NAME=value; in a path it ends with its component, or two paths become one."""
+    before, value = match.string[: match.start()], match[0][len(match[1]) :]
+    inside = re.search(r"/[^/\s:\"']*$", before)
+    end = re.search(r"[/:]", value) if inside else None
+    return f"{match[1]}{SECRET}{value[end.start() :] if end else ''}"

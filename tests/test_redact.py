@@ -306,3 +306,9 @@ def test_a_command_to_copy_stays_right_and_names_nobody(command: str, shown: str
 
 def test_a_command_to_copy_holds_no_secret() -> None:
     assert "hf_" not in in_shell("export X=hf_AbCdEfGhIjKlMnOpQrStUv", "/home/ada")
+
+
+def test_a_secret_inside_a_path_leaves_the_rest_of_the_path() -> None:
+    redactor = Redactor("/home/ada")
+    assert redactor.text("-L/opt/token=abcdefghijk123/lib64:x") == "-L/opt/token=[secret]/lib64:x"
+    assert redactor.text("HF_TOKEN=ab/cdefghijklmno+p==") == "HF_TOKEN=[secret]"
