@@ -86,12 +86,28 @@ def test_the_link_fails_as_the_checks_say(stack: Path, environ: dict[str, str]) 
         assert predicted == bool(re.search(rf"cannot find -l{library}\b", said)), said
 
 
-def test_the_cures_work(stack: Path, environ: dict[str, str], toolkit: Path, tmp_path: Path) -> None:
-    stub = tmp_path / "stubs"
-    stub.mkdir()
+@pytest.fixture
+def stub(tmp_path: Path) -> Path:
+    """Return a folder with a stub of the driver library, for machines whose toolkit has none."""
+    folder = tmp_path / "stubs"
+    folder.mkdir()
     source = "int cuInit(unsigned f) { return 34; }\n"
-    make = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-Wl,-soname,libcuda.so.1", "-o", f"{stub}/libcuda.so"]
+    make = [
+        "gcc",
+        "-shared",
+        "-fPIC",
+        "-x",
+        "c",
+        "-",
+        "-Wl,-soname,libcuda.so.1",
+        "-o",
+        f"{folder}/libcuda.so",
+    ]
     subprocess.run(make, input=source, text=True, check=True)
+    return folder
+
+
+def test_the_cures_work(stack: Path, environ: dict[str, str], stub: Path) -> None:
     home = check(environ)["cuda-home-wrong"]["findings"][0]["remedies"][0]["values"]
     cured = {**environ, **home, "LIBRARY_PATH": str(stub)}
     found = check(cured)
@@ -101,9 +117,9 @@ def test_the_cures_work(stack: Path, environ: dict[str, str], toolkit: Path, tmp
 
 
 def test_a_missing_header_is_named_and_its_cure_works(
-    stack: Path, environ: dict[str, str], toolkit: Path
+    stack: Path, environ: dict[str, str], toolkit: Path, stub: Path
 ) -> None:
-    right = {**environ, "CUDA_HOME": str(toolkit)}
+    right = {**environ, "CUDA_HOME": str(toolkit), "LIBRARY_PATH": str(stub)}
     headers = check(right)["cuda-headers-missing"]
     if headers["outcome"] == "passed":
         pytest.skip("this toolkit has every header")
@@ -113,5 +129,4 @@ def test_a_missing_header_is_named_and_its_cure_works(
     remedy = finding["remedies"][0]
     if remedy["fix"] != "include-path":
         pytest.skip("no folder of the same CUDA version has the headers")
-    said = build("sampling", stack, {**right, **remedy["values"]})
-    assert "No such file or directory" not in said.replace("cannot find", "")
+    assert build("sampling", stack, {**right, **remedy["values"]}) == ""
