@@ -10,20 +10,34 @@ docstring is its page.
 
 It yields findings, or raises `Skip` where it does not apply and `CannotTell` where what was seen is not
 enough for a verdict.
+
+A fix is declared the same way: a function that turns a remedy into actions and touches nothing.
+
+    @fix(Safety.SAFE)
+    def cuda_home(remedy: Remedy, facts: Facts) -> Iterator[Action]:
+        '''Sets CUDA_HOME to the toolkit that the nvcc in use belongs to.
+
+        ## What it does ...
+        '''
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
 from cudadoctor.facts import SECTIONS, Facts, Unknown
-from cudadoctor.findings import Finding
+from cudadoctor.findings import Finding, Remedy
 from cudadoctor.outcomes import Crashed, Failed, Inconclusive, Outcome, Passed, Skipped
 
+if TYPE_CHECKING:
+    from cudadoctor.actions import Action, Safety
+
 HEADINGS = ("## What it means", "## How to tell", "## What helps")
+FIX_HEADINGS = ("## What it does", "## Why it is safe", "## How it is undone")
 
 
 class Skip(Exception):
@@ -86,6 +100,35 @@ def check(function: Callable[..., Iterable[Finding]]) -> Check:
     if unknown := [name for name in needs if name not in SECTIONS]:
         raise TypeError(f"{function.__name__}: no section of facts is called {', '.join(unknown)}")
     return Check(function.__name__.replace("_", "-"), needs, function)
+
+
+class Fix(Struct, frozen=True):
+    """One fix: its name, what it needs to be carried out, its page, and how a remedy becomes actions."""
+
+    name: str
+    safety: Safety
+    plan: Callable[[Remedy, Facts], Iterable[Action]]
+
+    @property
+    def doc(self) -> str:
+        """Return the whole page."""
+        import inspect
+
+        return inspect.cleandoc(self.plan.__doc__ or "")
+
+    @property
+    def title(self) -> str:
+        """Return the first sentence of the page."""
+        return " ".join(self.doc.partition("\n\n")[0].split())
+
+
+def fix(safety: Safety) -> Callable[[Callable[[Remedy, Facts], Iterable[Action]]], Fix]:
+    """Make a fix of a function from a remedy and facts to actions."""
+
+    def made(function: Callable[[Remedy, Facts], Iterable[Action]]) -> Fix:
+        return Fix(function.__name__.replace("_", "-"), safety, function)
+
+    return made
 
 
 def where(error: BaseException) -> str:

@@ -37,6 +37,9 @@ class Remedy(Struct, frozen=True):
     fix: str
     values: dict[str, str] = {}
     summary: str = ""
+    instead: tuple[
+        Remedy, ...
+    ] = ()  #: what would do as well where this cannot be done, the least change first
 
 
 def export(fix: str, **values: str) -> Remedy:

@@ -1,4 +1,5 @@
-"""Finds the checks: our own in `checks/`, then those that plug-ins offer by entry point.
+"""Finds the checks and the fixes: our own in `checks/` and `fixes/`, then those that plug-ins offer by entry
+point. The fixes are loaded only by the commands that need them.
 
 A plug-in that cannot be loaded is an outcome, never silence.
 """
@@ -9,13 +10,14 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
+from typing import TypeVar
 
 from msgspec import Struct
 
-from cudadoctor.declare import Check
+from cudadoctor.declare import Check, Fix
 from cudadoctor.outcomes import Crashed
 
-GROUP = "cudadoctor.checks"
+CHECKS, FIXES = "cudadoctor.checks", "cudadoctor.fixes"
 LOAD_TIMEOUT_S = 5.0
 
 
@@ -31,51 +33,71 @@ class Registry(Struct, frozen=True):
         return {name for name, origin in self.origins.items() if origin == "cudadoctor"}
 
 
+class Fixes(Struct, frozen=True):
+    """Every fix by name, who brought it, and the plug-ins that could not be loaded."""
+
+    fixes: dict[str, Fix]
+    origins: dict[str, str]  #: "cudadoctor", or the plug-in's distribution
+    failures: tuple[Crashed, ...]
+
+
 def load() -> Registry:
     """Load every check; a name that is taken, and anything that is no check, is a failure."""
-    checks: dict[str, Check] = {}
+    return Registry(*_all(CHECKS, Check))
+
+
+def load_fixes() -> Fixes:
+    """Load every fix; a name that is taken, and anything that is no fix, is a failure."""
+    return Fixes(*_all(FIXES, Fix))
+
+
+T = TypeVar("T", Check, Fix)
+
+
+def _all(group: str, kind: type[T]) -> tuple[dict[str, T], dict[str, str], tuple[Crashed, ...]]:
+    all_found: dict[str, T] = {}
     origins: dict[str, str] = {}
     failures: list[Crashed] = []
-    for name, found in _own():
-        checks[name], origins[name] = found, "cudadoctor"
-    for label, origin, found_or_reason in _plugins():
+    for found in _own(group, kind):
+        all_found[found.name], origins[found.name] = found, "cudadoctor"
+    for label, origin, found_or_reason in _plugins(group, kind):
         if isinstance(found_or_reason, str):
             failures.append(Crashed(label, f"plug-in {origin}: {found_or_reason}"))
-        elif found_or_reason.name in checks:
+        elif found_or_reason.name in all_found:
             taken = origins[found_or_reason.name]
             failures.append(
                 Crashed(label, f"plug-in {origin}: the name {found_or_reason.name} is taken by {taken}")
             )
         else:
-            checks[found_or_reason.name], origins[found_or_reason.name] = found_or_reason, origin
-    return Registry(checks, origins, tuple(failures))
+            all_found[found_or_reason.name], origins[found_or_reason.name] = found_or_reason, origin
+    return all_found, origins, tuple(failures)
 
 
-def _own() -> Iterator[tuple[str, Check]]:
-    package = importlib.import_module("cudadoctor.checks")
+def _own(group: str, kind: type[T]) -> Iterator[T]:
+    package = importlib.import_module(group)
     for folder in package.__path__:
         for file in sorted(os.listdir(folder)):
             name = file.removesuffix(".py")
             if name == file or name.startswith("_"):
                 continue
-            found = getattr(importlib.import_module(f"cudadoctor.checks.{name}"), name)
-            if not isinstance(found, Check):
-                raise TypeError(f"checks/{file} has no check called {name}")
-            yield found.name, found
+            found = getattr(importlib.import_module(f"{group}.{name}"), name)
+            if not isinstance(found, kind):
+                raise TypeError(f"{group}/{file} has no {kind.__name__.lower()} called {name}")
+            yield found
 
 
-def _plugins() -> Iterator[tuple[str, str, Check | str]]:
-    """Yield label, distribution, and the check or the reason why there is none."""
-    if not _any_offered():
+def _plugins(group: str, kind: type[T]) -> Iterator[tuple[str, str, T | str]]:
+    """Yield label, distribution, and what it offers or the reason why there is none."""
+    if not _any_offered(group):
         return
     from importlib import metadata
 
-    for point in metadata.entry_points(group=GROUP):
+    for point in metadata.entry_points(group=group):
         origin = point.dist.name if point.dist else point.value
-        yield point.name, origin, _load(point)
+        yield point.name, origin, _load(point, kind)
 
 
-def _load(point: object) -> Check | str:
+def _load(point: object, kind: type[T]) -> T | str:
     from importlib import metadata
 
     from cudadoctor.bounded import Overdue, bounded
@@ -87,11 +109,11 @@ def _load(point: object) -> Check | str:
         return f"loading {point.value} took longer than {LOAD_TIMEOUT_S:g} s"
     except BaseException as error:
         return f"{type(error).__name__}: {error}"
-    return found if isinstance(found, Check) else f"{point.value} is no check"
+    return found if isinstance(found, kind) else f"{point.value} is no {kind.__name__.lower()}"
 
 
-def _any_offered() -> bool:
-    """Return whether any distribution beside us offers checks.
+def _any_offered(group: str) -> bool:
+    """Return whether any distribution beside us offers something of this kind.
 
     A look at the files costs a twentieth of importing importlib.metadata, which is done only on a hit.
     """
@@ -101,14 +123,16 @@ def _any_offered() -> bool:
         except OSError:
             continue
         for name in names:
-            if name.endswith((".dist-info", ".egg-info")) and _offers(f"{folder}/{name}/entry_points.txt"):
+            if name.endswith((".dist-info", ".egg-info")) and _offers(
+                group, f"{folder}/{name}/entry_points.txt"
+            ):
                 return True
     return False
 
 
-def _offers(file: str) -> bool:
+def _offers(group: str, file: str) -> bool:
     try:
         with open(file, "rb") as stream:
-            return f"[{GROUP}]".encode() in stream.read(1 << 20).replace(b" ", b"")
+            return f"[{group}]".encode() in stream.read(1 << 20).replace(b" ", b"")
     except OSError:
         return False

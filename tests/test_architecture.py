@@ -16,7 +16,21 @@ MAY: dict[str, set[str]] = {
     "cudadoctor/host.py": {"psutil", "distro", "pynvml"},
     "cudadoctor/simulate": {"msgspec", "packaging", "cudadoctor.facts", "cudadoctor.simulate"},
     "cudadoctor/knowledge": {"msgspec"},
-    "cudadoctor/declare.py": {"msgspec", "cudadoctor.facts", "cudadoctor.findings", "cudadoctor.outcomes"},
+    "cudadoctor/actions.py": {"msgspec"},
+    "cudadoctor/declare.py": {
+        "msgspec",
+        "cudadoctor.actions",
+        "cudadoctor.facts",
+        "cudadoctor.findings",
+        "cudadoctor.outcomes",
+    },
+    "fixes": {
+        "msgspec",
+        "cudadoctor.actions",
+        "cudadoctor.declare",
+        "cudadoctor.facts",
+        "cudadoctor.findings",
+    },
     "cudadoctor/probes": {
         "msgspec",
         "packaging",
