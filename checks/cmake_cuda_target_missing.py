@@ -184,9 +184,9 @@ def _remedy(packages: list[Package], toolkit: Toolkit, conda: Conda) -> Remedy |
     if toolkit.layout.startswith("conda"):
         names = list(dict.fromkeys(package.conda for package in packages))
         prefix = toolkit.root.partition("/targets/")[0]
-        force = ("--force-reinstall",) if any(conda.find(name) for name in names) else ()
+        again = any(conda.find(name) for name in names)
         pin = f"cuda-version={conda.cuda_version or release}"
-        return conda_install(prefix, *force, pin, *names)
+        return conda_install(prefix, pin, *names, again=again)
     if toolkit.layout == "cuda":
         minor = release.replace(".", "-")
         names = list(dict.fromkeys(package.apt.format(mm=minor) for package in packages))

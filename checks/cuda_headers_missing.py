@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 
 from msgspec import Struct, structs
@@ -12,7 +14,7 @@ from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.knowledge.headers import HEADERS, Header
 from cudadoctor.simulate.choice import consumers, judged, nothing_compiles
 from cudadoctor.simulate.lines import include_folders
-from cudadoctor.verdicts import conda_install, severity_for
+from cudadoctor.verdicts import conda_install, pip_install, severity_for
 
 
 @check
@@ -32,8 +34,8 @@ def cuda_headers_missing(
     `echo '#include <cuda_runtime_api.h>' | g++ -x c++ -fsyntax-only -isystem "$CUDA_HOME/include" -` fails.
 
     ## What helps
-    The development package that brings the header; `CPATH` where the header is in another folder of the same
-    CUDA version.
+    `CPATH` where the header is in another folder of the same CUDA version, or one relative link where the
+    toolkit has no `include` at all; else the development package that brings the header.
     """
     who = consumers(packages, toolkits, environ)
     if not who:
@@ -45,7 +47,7 @@ def cuda_headers_missing(
     seen_by_host = {
         name for folder in include_folders(toolkit.root, environ) for name in _present(folder, toolkits)
     }
-    missing = _Missing(toolkit, toolkits, environ, conda)
+    missing = _Missing(toolkit, toolkits, environ, conda, packages)
     hidden = [h for h in HEADERS if h.flashinfer == "all" and h.name in seen_by_nvcc - seen_by_host]
     shown = [*_absent(missing, packages, who, seen_by_nvcc), *_hidden(hidden, missing, packages, who)]
     cpath = ":".join(
@@ -54,7 +56,9 @@ def cuda_headers_missing(
     for finding, folder in shown:
         # One value for all of them: a second export would take the first one back. The toolkit's own folder
         # comes before those of others, so that they add to it and hide nothing of it.
-        cure = (export("include-path", CPATH=cpath),) if folder else finding.remedies
+        path = structs.replace(export("include-path", CPATH=cpath), instead=finding.remedies)
+        link = _link(toolkit, toolkits, folder, path) if [f for _, f in shown if f] == [folder] else None
+        cure = (link or path,) if folder else finding.remedies
         yield structs.replace(finding, remedies=cure)
 
 
@@ -65,6 +69,7 @@ class _Missing(Struct, frozen=True):
     toolkits: Toolkits
     environ: Environ
     conda: Conda
+    packages: Packages
 
 
 def _nvcc_folders(toolkit: Toolkit, environ: Environ) -> list[str]:
@@ -74,6 +79,17 @@ def _nvcc_folders(toolkit: Toolkit, environ: Environ) -> list[str]:
 def _present(folder: str, toolkits: Toolkits) -> tuple[str, ...]:
     directory = toolkits.headers.get(folder)
     return directory.headers if directory else ()
+
+
+def _link(toolkit: Toolkit, toolkits: Toolkits, folder: str, path: Remedy) -> Remedy | None:
+    """Return the link `include -> targets/...` where a toolkit hides its headers there and has no include."""
+    include = f"{toolkit.root}/include"
+    at_root = toolkits.headers.get(include)
+    if not folder.startswith(f"{toolkit.root}/targets/") or at_root is None or at_root.exists:
+        return None
+    text = folder[len(toolkit.root) + 1 :]
+    command = f"ln -s {shlex.quote(text)} {shlex.quote(include)}"
+    return Remedy("toolkit-headers", {"path": include, "text": text}, command, (path,))
 
 
 def _absent(
@@ -126,17 +142,57 @@ def _packages(wanted: list[Header], missing: _Missing) -> Remedy:
     layouts = {"conda": "conda", "conda-target": "conda", "pip-cu12": "pip12", "pip-cu13": "pip13"}
     column = layouts.get(toolkit.layout, "apt")
     names = dict.fromkeys(getattr(h.package, column).format(mm=minor.replace(".", "-")) for h in wanted)
-    return _install(column, list(names), minor, toolkit, missing.conda)
+    return _install(column, list(names), missing)
 
 
-def _install(column: str, names: list[str], minor: str, toolkit: Toolkit, conda: Conda) -> Remedy:
+def _install(column: str, names: list[str], missing: _Missing) -> Remedy:
+    toolkit, minor, conda = missing.toolkit, _minor(missing.toolkit), missing.conda
     if column == "conda":
         prefix = toolkit.root.partition("/targets/")[0]
         version = conda.cuda_version if conda.prefix == prefix else ""
         return conda_install(prefix, f"cuda-version={version or minor}", *names)
     if column == "apt":
         return Remedy("show", {}, f"the packages {', '.join(names)} of NVIDIA's repository bring them")
-    return Remedy("show", {}, f"pip install {' '.join(names)}  # the versions that torch pins")
+    return _pip(names, missing)
+
+
+def _pip(names: list[str], missing: _Missing) -> Remedy:
+    """Return the command that pip takes; shown only for damaged wheels and unknown versions."""
+    installed = {name: d.version for name in names if (d := missing.packages.find(name)) is not None}
+    pins = {name: installed.get(name) or _pin(name, missing) for name in names}
+    wanted = [f"{name}=={pin}" if pin else name for name, pin in pins.items()]
+    remedy = pip_install(*wanted)
+    if installed:
+        again = remedy.summary.replace("pip install", "pip install --force-reinstall --no-deps")
+        return Remedy("show", {}, again)
+    if all(pins.values()) and _is_in_environment(missing.toolkit, missing.packages):
+        return remedy
+    remark = "" if all(pins.values()) else "  # the versions that torch pins"
+    return Remedy("show", {}, remedy.summary + remark)
+
+
+#: Wheels of NVIDIA that carry the number of the CUDA release; libraries have numbers of their own.
+_NUMBERED = re.compile(r"nvidia-cuda-(runtime|nvcc|crt|nvrtc)(-cu12)?")
+
+
+def _pin(name: str, missing: _Missing) -> str:
+    """Return the one version that torch pins, or the cuda-toolkit that it requires; "" for none."""
+    pins = set()
+    for holder in ("torch", "cuda-toolkit"):
+        distribution = missing.packages.find(holder)
+        for line in distribution.requires if distribution else ():
+            found = re.match(rf"{re.escape(name)}\s*\(?==\s*([\w.*]+)", line)
+            pins |= {found[1]} if found else set()
+    if len(pins) == 1:
+        return pins.pop()
+    minor = _minor(missing.toolkit)
+    return f"{minor}.*" if not pins and minor and _NUMBERED.fullmatch(name) else ""
+
+
+def _is_in_environment(toolkit: Toolkit, packages: Packages) -> bool:
+    """Return whether a pip toolkit lies beside the packages of the environment: pip installs nowhere else."""
+    folders = {d.location for d in packages.distributions if d.name in ("torch", "flashinfer-python")}
+    return any(toolkit.root.startswith(f"{folder}/") for folder in folders)
 
 
 def _hidden(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Compilers, Deep, Environ, Machine, Trial
-from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.verdicts import LABELS
 
 #: GCC's driver raises the soft stack limit to 64 MiB by itself, as far as the hard one allows.
@@ -139,7 +139,8 @@ def _remedies(top: Trial, holds: str, machine: Machine, environ: Environ) -> Ite
         case "segfault" if _stack_limited(machine):
             where = "limits.conf, LimitSTACK=, docker run --ulimit stack=-1"
             how = f"ulimit -s unlimited  # where the hard limit is set: {where}"
-            yield Remedy("stack-limit", {"limit": "unlimited"}, how)
+            lower = (_lower(top.consumer, environ),) if holds else ()
+            yield Remedy("stack-limit", {"limit": "unlimited"}, how, lower)
         case "segfault" | "crash" | "timeout" if holds:
             yield _lower(top.consumer, environ)
         case "killed" | "memory":
@@ -159,8 +160,7 @@ def _lower(consumer: str, environ: Environ) -> Remedy:
     if consumer == "flashinfer":
         names = ("FLASHINFER_EXTRA_CUDAFLAGS", "FLASHINFER_EXTRA_CFLAGS")
     values = {name: f"{environ.get(name) or ''} -O1".strip() for name in names}
-    exports = "; ".join(f"export {name}={shlex.quote(value)}" for name, value in values.items())
-    return Remedy("lower-optimisation", values, exports)
+    return export("lower-optimisation", **values)
 
 
 def _lowered(rungs: Sequence[Trial], compilers: Compilers, environ: Environ) -> bool:

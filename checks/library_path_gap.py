@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from cudadoctor.declare import check
 from cudadoctor.facts import Compilers, Environ, Libraries, Packages, Toolkit, Toolkits
-from cudadoctor.findings import Evidence, Finding, Severity, export
+from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate.choice import consumers
 from cudadoctor.simulate.lines import LinkLine, Scene, link_lines, resolve
+from cudadoctor.simulate.links import cured, new_link
+from cudadoctor.verdicts import toolkit_link
 
 #: Libraries that CUDA extensions link against beside the runtime.
 WANTED = ("cublas", "cublasLt", "cufft", "curand", "cusolver", "cusparse", "nvrtc", "nvJitLink")
@@ -30,8 +32,9 @@ def library_path_gap(
     `g++ -shared x.o -L"$CUDA_HOME/lib64" -lcublas` fails; `echo "$LIBRARY_PATH"` shows the empty entry.
 
     ## What helps
-    `LIBRARY_PATH` with the folder that holds the link names (the linker's variable; `LD_LIBRARY_PATH` is the
-    loader's); the variable without its empty entries.
+    One relative link (`lib64 -> lib`) where there is no `lib64`; else `LIBRARY_PATH` with the folder that
+    holds the link names (the linker's variable; `LD_LIBRARY_PATH` is the loader's). The variable without its
+    empty entries.
     """
     for variable in ("LIBRARY_PATH", "LD_LIBRARY_PATH"):
         yield from _entries(variable, environ)
@@ -61,7 +64,7 @@ def _gap(line: LinkLine, toolkit: Toolkit, scene: Scene) -> Iterator[Finding]:
         folder = _holder(name, toolkit, scene.libraries)
         if folder and resolve(line, name, scene).ends == "missing":
             hidden.setdefault(folder, []).append(name)
-    value = ":".join([*filter(None, scene.environ.entries("LIBRARY_PATH")), *hidden])
+    remedy = _remedy(line, hidden, scene)
     for folder, names in hidden.items():
         flags = " ".join(f"-l{name}" for name in names)
         yield Finding(
@@ -71,8 +74,23 @@ def _gap(line: LinkLine, toolkit: Toolkit, scene: Scene) -> Iterator[Finding]:
                 Evidence(folder, "has " + ", ".join(f"lib{name}.so" for name in names)),
                 Evidence(line.source, f"{line.command}: looks in none of the folders that have it"),
             ),
-            (export("library-path", LIBRARY_PATH=value),),
+            (remedy,),
         )
+
+
+def _remedy(line: LinkLine, hidden: dict[str, list[str]], scene: Scene) -> Remedy:
+    """Return one cure for all of it: one link where that reaches every library, else LIBRARY_PATH.
+
+    It is the link that a missing `-lcudart` asks for too, so that one cause has one cure.
+    """
+    value = ":".join([*filter(None, scene.environ.entries("LIBRARY_PATH")), *hidden])
+    path = export("library-path", LIBRARY_PATH=value)
+    names = [name for found in hidden.values() for name in found]
+    link = new_link(line, names[0], scene) if names else None
+    whole = link is not None and link.path == f"{line.root}/lib64"
+    if link is not None and whole and all(cured(line, name, link, scene) for name in names):
+        return toolkit_link(link, path)
+    return path
 
 
 def _holder(name: str, toolkit: Toolkit, libraries: Libraries) -> str:

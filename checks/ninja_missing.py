@@ -9,7 +9,7 @@ from cudadoctor.declare import Skip, check
 from cudadoctor.facts import BuildTools, Environ, Packages, Target, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.simulate.choice import consumers, nothing_compiles
-from cudadoctor.verdicts import conda_install, severity_for
+from cudadoctor.verdicts import conda_install, pip_install, severity_for
 
 
 @check
@@ -47,7 +47,7 @@ def ninja_missing(
         )
         return
     conda = target.kind in ("conda", "pixi")
-    pip = Remedy("show", {}, f"{shlex.quote(target.python or 'python3')} -m pip install ninja")
+    pip = pip_install("ninja", program=f"{shlex.quote(target.python or 'python3')} -m pip")
     yield Finding(
         f"{name} will not find ninja",
         severity,

@@ -10,7 +10,7 @@ from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Environ, HeaderDirectory, Packages, Selection, Toolkit, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate.choice import consumers, nothing_compiles
-from cudadoctor.verdicts import conda_install
+from cudadoctor.verdicts import conda_install, pip_install
 
 
 @check
@@ -161,7 +161,7 @@ def _remedies(
         kept = [entry for entry in entries if entry and not _deviates(toolkits.headers.get(entry), toolkit)]
         yield export("include-path", **{headers.variable: ":".join(kept)})
     elif toolkit.layout.startswith("pip"):
-        yield _pip_remedy(headers.version, packages)
+        yield from _pip_remedy(headers.version, toolkit, packages)
     elif toolkit.layout.startswith("conda"):
         prefix, release = toolkit.root.partition("/targets/")[0], _release(toolkit.version)
         names = ("cuda-version", "cuda-nvcc", "cuda-cudart-dev")
@@ -185,10 +185,15 @@ def _pip_evidence(packages: Packages) -> list[Evidence]:
     return [Evidence(f"{d.location}", f"{d.name} {d.version}") for d in found if d is not None]
 
 
-def _pip_remedy(release: str, packages: Packages) -> Remedy:
-    """Return the compiler of the headers' release: torch pins the runtime, nothing pins the compiler."""
-    names = [name for name in _COMPILER_PARTS if packages.find(name) is not None]
-    return Remedy("show", {}, "pip install " + " ".join(f'"{name}=={release}.*"' for name in names))
+def _pip_remedy(release: str, toolkit: Toolkit, packages: Packages) -> Iterator[Remedy]:
+    """Yield the compiler of the headers' release: torch pins the runtime, nothing pins the compiler.
+
+    A pip toolkit of another environment is not to be changed by what is installed in this one.
+    """
+    installed = (packages.find(name) for name in _COMPILER_PARTS)
+    names = [d.name for d in installed if d is not None and toolkit.root.startswith(f"{d.location}/")]
+    if names:
+        yield pip_install(*(f"{name}=={release}.*" for name in names))
 
 
 def _parts(toolkit: Toolkit, packages: Packages) -> Iterator[Finding]:
@@ -201,5 +206,5 @@ def _parts(toolkit: Toolkit, packages: Packages) -> Iterator[Finding]:
                 f"nvcc is of CUDA {release}, its part {name} of {_release(part.version)}",
                 Severity.WARNING,
                 (Evidence(toolkit.version_source, f"nvcc {toolkit.version}"), *_pip_evidence(packages)),
-                (_pip_remedy(release, packages),),
+                tuple(_pip_remedy(release, toolkit, packages)),
             )

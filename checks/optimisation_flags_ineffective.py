@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from cudadoctor.declare import Skip, check
 from cudadoctor.facts import Environ, Packages, Toolkits
-from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate.choice import consumers
 
 _HOST = ("CXXFLAGS", "CFLAGS", "CPPFLAGS")
@@ -144,4 +144,4 @@ def _remedy(level: str, environ: Environ, packages: Packages) -> Remedy:
     variable = "NVCC_APPEND_FLAGS" if old else "FLASHINFER_EXTRA_CUDAFLAGS"
     flag = f"-O{level}" if level.isdigit() else "-O1"
     value = " ".join(filter(None, (environ.get(variable), flag)))
-    return Remedy("show", {}, f"export {variable}={shlex.quote(value)}")
+    return export("lower-optimisation", **{variable: value})

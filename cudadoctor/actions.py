@@ -38,8 +38,11 @@ class Export(Struct, frozen=True, tag_field="kind", tag="export", omit_defaults=
         return bool(self.add or self.remove)
 
 
+FOLDER_MODE = 0o755
+
+
 class MakeFolder(Struct, frozen=True, tag_field="kind", tag="folder"):
-    """A new folder, where nothing stands."""
+    """A new folder of mode FOLDER_MODE, where nothing stands."""
 
     path: str
 

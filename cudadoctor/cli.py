@@ -42,6 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cudadoctor {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     _check(commands)
+    _fix(commands)
+    _undo(commands)
+    _env(commands)
     _facts(commands)
     _list(commands)
     _docs(commands)
@@ -72,13 +75,17 @@ def _given(text: str) -> str:
     return text
 
 
-def _target(parser: argparse.ArgumentParser) -> None:
+def _target(parser: argparse.ArgumentParser, *, live: bool = False) -> None:
+    """Add the options that name the target; a `live` one is a machine's own, never a saved report."""
     group = parser.add_argument_group(
-        "target", "What to diagnose; by default the active environment, else python3 on PATH."
+        "target", "Which environment; by default the active one, else python3 on PATH."
     ).add_mutually_exclusive_group()
     group.add_argument("--prefix", metavar="DIR", type=_given, help="the environment in this folder")
     group.add_argument("--python", metavar="EXE", type=_given, help="the environment of this interpreter")
     group.add_argument("-n", "--name", metavar="NAME", type=_given, help="the conda environment of this name")
+    if live:
+        parser.set_defaults(facts=None, deep=False)
+        return
     group.add_argument(
         "--facts", metavar="FILE", type=_given, help="replay a report or facts file (- for stdin)"
     )
@@ -99,15 +106,19 @@ def _check(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument(
         "--format", choices=["text", "json", "markdown"], default="text", help="default: text"
     )
+    _judging(parser)
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("-q", "--quiet", action="store_true", help="one line a finding, nothing when healthy")
+    volume.add_argument("-v", "--verbose", action="store_true", help="every check with its reason and time")
+
+
+def _judging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fail-on",
         choices=["error", "warning", "note", "never"],
         help="exit 1 at this severity (default: error)",
     )
     parser.add_argument("--ignore", action="append", default=[], metavar="NAME", help="leave this check out")
-    volume = parser.add_mutually_exclusive_group()
-    volume.add_argument("-q", "--quiet", action="store_true", help="one line a finding, nothing when healthy")
-    volume.add_argument("-v", "--verbose", action="store_true", help="every check with its reason and time")
     config = parser.add_mutually_exclusive_group()
     config.add_argument("--config", metavar="FILE", type=_given, help="take settings from this file")
     config.add_argument(
@@ -115,20 +126,61 @@ def _check(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
 
 
+def _fix(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = add(
+        commands,
+        "fix",
+        "plan repairs, say what they will clear, and with --apply carry them out",
+        "Without --apply nothing is changed. Every change is written down first and can be taken back:\n"
+        "cudadoctor undo. Packages and lower optimisation need --unsafe too.\n\n" + EPILOG,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only for these checks, or by these fixes")
+    _target(parser)
+    parser.add_argument("--apply", action="store_true", help="carry the plan out, then check again")
+    parser.add_argument("--unsafe", action="store_true", help="also what changes packages or generated code")
+    parser.add_argument("--resume", action="store_true", help="complete a run that was interrupted")
+    parser.add_argument("--format", choices=["text", "json", "script"], default="text", help="default: text")
+    _judging(parser)
+
+
+def _undo(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = add(commands, "undo", "take a run of fix back, byte for byte")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="which (default: the last one)")
+    _target(parser, live=True)
+    parser.add_argument("--list", action="store_true", help="list the runs and what they did")
+    parser.add_argument("--force", action="store_true", help="even where something was changed since")
+    parser.add_argument("--purge", action="store_true", help="remove for good what runs have moved aside")
+
+
+def _env(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = add(
+        commands,
+        "env",
+        "print the exports of the fixes, for a launch script",
+        'In a launch script:  eval "$(cudadoctor env)"',
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only for these checks, or by these fixes")
+    _target(parser, live=True)
+    shells = ["bash", "zsh", "fish", "csh", "dotenv", "json"]
+    parser.add_argument("--shell", choices=shells, default="bash", help="whose syntax (default: bash)")
+    parser.add_argument("--unsafe", action="store_true", help="also what changes generated code")
+    _judging(parser)
+
+
 def _facts(commands: argparse._SubParsersAction[_Parser]) -> None:
     _target(add(commands, "facts", "print what was seen, as JSON, without judging it"))
 
 
 def _list(commands: argparse._SubParsersAction[_Parser]) -> None:
-    parser = add(commands, "list", "list the checks")
+    parser = add(commands, "list", "list the checks and the fixes")
     parser.add_argument(
         "--format", choices=["text", "json", "markdown"], default="text", help="default: text"
     )
 
 
 def _docs(commands: argparse._SubParsersAction[_Parser]) -> None:
-    add(commands, "docs", "print the page of a check").add_argument(
-        "name", metavar="NAME", help="a check's name"
+    add(commands, "docs", "print the page of a check or a fix").add_argument(
+        "name", metavar="NAME", help="a check's or a fix's name"
     )
 
 

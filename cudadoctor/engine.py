@@ -31,6 +31,8 @@ PROBES: dict[str, tuple[str, ...]] = {
     "compilers": ("environ", "packages"),
     "toolkits": ("target", "environ", "packages", "conda", "machine"),
     "libraries": ("environ", "packages", "toolkits", "compilers", "machine"),
+    "caches": ("target", "environ", "packages", "machine"),
+    "repairs": ("target",),
     "deep": ("target", "environ", "packages", "toolkits", "compilers", "libraries", "machine"),
 }
 TIMEOUT_S = 20.0

@@ -40,6 +40,7 @@ class Target(Section, frozen=True):
     chosen_by: str  #: "VIRTUAL_ENV", "--prefix", "python3 on PATH", ...
     active: bool  #: whether the current variables are this environment's own
     notes: tuple[str, ...] = ()
+    lock_file: str = ""  #: of the project that owns the environment: its next sync reverts what is installed
 
 
 class Variable(Struct, frozen=True):
@@ -340,6 +341,77 @@ class Machine(Section, frozen=True):
     modules: tuple[str, ...] = ()  #: environment modules loaded (LOADEDMODULES)
 
 
+class ConfiguredOp(Struct, frozen=True, omit_defaults=True):
+    """One operator of FlashInfer that is set up to be built, and by what its build.ninja builds it.
+
+    Lists hold one flag an entry, as FlashInfer writes them: `$cuda_home` stays a variable.
+    """
+
+    path: str  #: its folder
+    name: str
+    cuda_home: str
+    cxx: str
+    nvcc: str
+    cflags: tuple[str, ...] = ()
+    cuda_cflags: tuple[str, ...] = ()
+    ldflags: tuple[str, ...] = ()
+    cuda_home_real: str = ""  #: cuda_home with links resolved, where that differs
+
+
+class CacheFolder(Struct, frozen=True):
+    """One folder that holds nothing but what compilers of the stack made and would make again."""
+
+    name: str  #: flashinfer, torch-extensions, triton, vllm-compile, torchinductor, tvm-ffi
+    path: str  #: links in front of its own name resolved
+    source: str  #: the variable that says where, or "the default"
+
+
+class Lock(Struct, frozen=True, omit_defaults=True):
+    """One lock file of a build.
+
+    A baton holds as long as its file exists, whoever made it. An advisory lock ends with its process, and a
+    file that is left over holds nothing.
+    """
+
+    path: str
+    kind: str  #: baton, advisory
+    held: bool | None = None  #: whether a live process holds it; None: that cannot be told
+    doubt: str = ""  #: why it cannot be told
+
+
+class Caches(Section, frozen=True):
+    """What just-in-time builds left behind."""
+
+    ops: tuple[ConfiguredOp, ...] = ()  #: FlashInfer's, configured but not built; none where it `rewrites`
+    rewrites: bool = False  #: FlashInfer writes build.ninja anew before each build
+    folders: tuple[CacheFolder, ...] = ()  #: those that exist and are this user's own
+    locks: tuple[Lock, ...] = ()
+
+    def builds_in(self, folder: str) -> tuple[Lock, ...]:
+        """Return the locks below `folder` that a live process holds."""
+        inside = f"{folder.rstrip('/')}/"
+        return tuple(lock for lock in self.locks if lock.held and lock.path.startswith(inside))
+
+
+class OpenRun(Struct, frozen=True):
+    """One run of repairs that was left half done."""
+
+    name: str  #: 2026-11-21-1
+    status: str  #: interrupted, undo interrupted
+    journal: str
+    busy: bool  #: a live process is at it
+
+
+class Repairs(Section, frozen=True):
+    """What repairs of this program have left in the environment."""
+
+    runs: int = 0
+    open: tuple[OpenRun, ...] = ()
+    problem: str = ""  #: why a journal could not be read
+    pending: tuple[str, ...] = ()  #: variables that activation now sets otherwise than the current ones are
+    source: str = ""  #: the activation file that sets them
+
+
 class Trial(Struct, frozen=True, omit_defaults=True):
     """One real command that `--deep` ran, and how it ended."""
 
@@ -375,6 +447,8 @@ class Facts(Struct, frozen=True):
     tools: BuildTools | Unknown = NOT_COLLECTED
     libraries: Libraries | Unknown = NOT_COLLECTED
     machine: Machine | Unknown = NOT_COLLECTED
+    caches: Caches | Unknown = NOT_COLLECTED
+    repairs: Repairs | Unknown = NOT_COLLECTED
     deep: Deep | Unknown = NOT_COLLECTED
 
 

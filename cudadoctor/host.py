@@ -88,6 +88,12 @@ class Host(Protocol):
     def realpath(self, path: str) -> str:
         """Return the path with every link resolved, as far as that goes."""
 
+    def owner(self, path: str) -> int:
+        """Return the user id that owns what stands at `path`, a link itself included; raise OSError."""
+
+    def locked(self, path: str) -> bool:
+        """Return whether a live process holds a lock (flock) on the file at `path`."""
+
     def executable(self, path: str) -> bool:
         """Return whether this user may run the file at `path`."""
 
@@ -217,6 +223,31 @@ class RealHost:
             return os.path.realpath(path)
         except (OSError, ValueError):
             return path
+
+    def owner(self, path: str) -> int:
+        """See `Host.owner`."""
+        try:
+            return os.lstat(path).st_uid
+        except ValueError as error:
+            raise _no_path(path, error) from None
+
+    def locked(self, path: str) -> bool:
+        """See `Host.locked`."""
+        import fcntl
+
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except (OSError, ValueError):
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return False
 
     def executable(self, path: str) -> bool:
         """See `Host.executable`."""

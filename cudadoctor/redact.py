@@ -15,7 +15,6 @@ import msgspec
 from msgspec import Struct
 
 from cudadoctor.facts import Facts, Machine
-from cudadoctor.report import Report
 
 USER = "user"
 HOME = f"/home/{USER}"
@@ -49,7 +48,7 @@ _SYSTEM_FOLDERS = (
 
 _END = r"(?![\w-]|\.\w)"  #: the end of a path component; a full stop that ends a sentence is one
 
-T = TypeVar("T", Report, Facts)
+T = TypeVar("T", bound=Struct)
 
 
 class Redactor:

@@ -15,6 +15,7 @@ from cudadoctor.outcomes import Outcome
 Program = Callable[[Sequence[str], Mapping[str, str]], Ran]
 _STACK = Stack(8192, None)
 _MEMORY = Memory(64 << 30, 48 << 30)
+OWNER = 1000  #: the user id that files of a FakeHost belong to
 
 
 def judge(name: str, facts: Facts | None = None, **sections: Any) -> Outcome:
@@ -42,7 +43,7 @@ class FakeHost:
     `files` maps a path to its bytes or text, to `Link(text)`, to `Special()`, or to an OSError that reading
     it raises. Folders come by themselves; a path that ends in "/" is an empty one, or with an OSError one
     that cannot be listed. `executables` are files that may be run; `programs` answer for a path or a name
-    when it is run.
+    when it is run. `owners` are the user ids of files that do not belong to user OWNER.
     """
 
     def __init__(
@@ -61,11 +62,14 @@ class FakeHost:
         memory: Memory = _MEMORY,
         cores: int = 8,
         release: str = "Debian GNU/Linux 12",
+        owners: Mapping[str, int] | None = None,
+        locked: Sequence[str] = (),
     ) -> None:
         self.environ: Mapping[str, str] = {"PATH": "/usr/bin:/bin", **(environ or {})}
-        self._programs = dict(programs or {})
+        self._programs, self._locked = dict(programs or {}), frozenset(locked)
         self._executables = {*executables, *self._programs}
         self._home, self._cwd, self._own, self._release = home, cwd, own_prefix, release
+        self._owners = dict(owners or {})
         self._stack, self._memory, self._cores, self._name = stack, memory, cores, ("Linux", kernel, arch)
         self._tree: dict[str, object] = {"/": _Folder()}
         for path in self._executables:
@@ -198,6 +202,15 @@ class FakeHost:
                 rest += [at, _DONE, *entry.text.split("/")[::-1]]
                 at = "" if entry.text.startswith("/") else at.rpartition("/")[0]
         return at or "/"
+
+    def owner(self, path: str) -> int:
+        """See `Host.owner`."""
+        self._entry(path, follow=False)
+        return self._owners.get(self._resolve(path, follow=False), OWNER)
+
+    def locked(self, path: str) -> bool:
+        """See `Host.locked`."""
+        return path in self._locked
 
     def executable(self, path: str) -> bool:
         """See `Host.executable`."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from msgspec import structs
+
 from cudadoctor.declare import CannotTell, Skip
 from cudadoctor.facts import LinkDirectory, Packages
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate import links
 from cudadoctor.simulate.choice import consumers, nothing_compiles, toolkit_to_use
-from cudadoctor.simulate.lines import RUN_TIME, Miss, Scene, link_lines, misses
+from cudadoctor.simulate.lines import RUN_TIME, LinkLine, Miss, Scene, link_lines, misses
 
 LABELS = {"flashinfer": "FlashInfer", "torch": "torch's extension builder", "triton": "Triton"}
 PACKAGES = {
@@ -43,7 +45,7 @@ def link_misses(library: str, scene: Scene) -> Iterator[Finding]:
 def _finding(library: str, failed: list[Miss], scene: Scene) -> Finding:
     first = failed[0]
     who = " and ".join(dict.fromkeys(LABELS[miss.line.consumer] for miss in failed))
-    remedy = _remedy(library, first, scene)
+    remedy = _remedy(library, failed, scene)
     return Finding(
         f"{who}: {_says(first)}",
         _severity(failed, scene.packages),
@@ -85,7 +87,7 @@ def _evidence(library: str, miss: Miss, scene: Scene) -> Iterator[Evidence]:
         yield Evidence(environ.where("LIBRARY_PATH"), f"{value}: no usable lib{library}.so in any of it")
     if environ.get("LD_LIBRARY_PATH") and not environ.get("LIBRARY_PATH"):
         yield Evidence("LD_LIBRARY_PATH", "is read by the loader at run time; the linker does not look there")
-    for place in links.places(library, scene.toolkits, libraries)[:2]:
+    for place in links.places(library, scene.toolkits.toolkits, libraries)[:2]:
         short = "" if place.name.endswith(".so") else f", which -l{library} does not match"
         yield Evidence(place.folder, f"has {place.name}{short}")
     if library == "cuda" and not libraries.driver:
@@ -103,15 +105,49 @@ def _state(library: str, directory: LinkDirectory | None) -> str:
     return f"no lib{library}.so" + (f", only {near[0]}" if near else "")
 
 
-def _remedy(library: str, miss: Miss, scene: Scene) -> Remedy | None:
-    """Return the least change that clears the miss: a variable, one link, else the package that brings it."""
-    line, name = miss.line, miss.resolution.name
-    if home := links.better_home(line, name, scene):
-        return export("cuda-home", CUDA_HOME=home)
+def _remedy(library: str, failed: list[Miss], scene: Scene) -> Remedy | None:
+    """Return the least change that clears the misses, with what would do as well instead of it."""
+    first, *others = [*_cures(library, failed, scene), None]
+    return structs.replace(first, instead=tuple(filter(None, others))) if first else None
+
+
+def _cures(library: str, failed: list[Miss], scene: Scene) -> Iterator[Remedy]:
+    """Yield what clears the misses, the least change first, each tried on the model.
+
+    A wrong CUDA_HOME is put right before all else. A right one stays as long as one link, or a variable that
+    adds to what is there, does.
+    """
+    line, name = failed[0].line, failed[0].resolution.name
+    lines = [miss.line for miss in failed if miss.line.root == line.root]
+    home = links.better_home(line, name, scene)
+    wrong = links.is_wrong_home(line, scene)
+    cures = [export("cuda-home", CUDA_HOME=home)] if home and wrong else []
     link = links.new_link(line, library, scene)
-    if link is not None and links.cured(line, name, link, scene):
-        return Remedy("toolkit-links", {"path": link.path, "text": link.text}, link.command)
-    return _package(library, line.root, scene)
+    if link is not None and all(links.cured(each, name, link, scene) for each in lines):
+        cures.append(toolkit_link(link))
+    if path := links.library_path(lines, name, scene):
+        cures.append(export("library-path", LIBRARY_PATH=path))
+    elif flags := links.link_flags(lines, name, scene):
+        cures.append(export("link-flags", FLASHINFER_EXTRA_LDFLAGS=flags))
+    if home and not wrong:
+        cures.append(export("cuda-home", CUDA_HOME=home))
+    yield from cures
+    if (package := _package(library, line.root, scene)) and (not cures or _brings(library, line, scene)):
+        yield package
+
+
+def toolkit_link(link: links.NewLink, *instead: Remedy) -> Remedy:
+    """Return the remedy that makes one link in a toolkit."""
+    return Remedy("toolkit-links", {"path": link.path, "text": link.text}, link.command, instead)
+
+
+def _brings(library: str, line: LinkLine, scene: Scene) -> bool:
+    """Return whether a package alone will do: the line looks into the toolkit, and no link name is there."""
+    toolkit = scene.toolkits.at(line.root)
+    looks = (scene.libraries.directories.get(folder) for folder in line.own if folder.startswith(line.root))
+    if toolkit is None or not any(directory is not None and directory.exists for directory in looks):
+        return False
+    return not any(place.is_link_name for place in links.places(library, [toolkit], scene.libraries))
 
 
 def _package(library: str, root: str, scene: Scene) -> Remedy | None:
@@ -131,13 +167,26 @@ def _package(library: str, root: str, scene: Scene) -> Remedy | None:
     return None
 
 
-def conda_install(prefix: str, *packages: str) -> Remedy:
-    """Return the command that installs packages into a conda or pixi environment."""
-    wanted = " ".join(package.removesuffix("=") for package in packages)
+def conda_install(prefix: str, *packages: str, again: bool = False) -> Remedy:
+    """Return the command that installs packages into a conda or pixi environment.
+
+    Where they are to be installed `again`, as conda thinks that it has them, it is shown and no more.
+    """
+    wanted = [package.removesuffix("=") for package in packages]
+    said = " ".join([*(["--force-reinstall"] if again else []), *wanted])
     project, pixi, _ = prefix.partition("/.pixi/envs/")
     if pixi:
-        return Remedy("show", {}, f"pixi add --manifest-path {shlex.quote(project)} {wanted}")
-    return Remedy("show", {}, f"conda install -p {shlex.quote(prefix)} -c conda-forge {wanted}")
+        return Remedy("show", {}, f"pixi add --manifest-path {shlex.quote(project)} {said}")
+    command = f"conda install -p {shlex.quote(prefix)} -c conda-forge {said}"
+    if again:
+        return Remedy("show", {}, command)
+    return Remedy("conda-install", {"prefix": prefix, "packages": " ".join(wanted)}, command)
+
+
+def pip_install(*packages: str, program: str = "pip") -> Remedy:
+    """Return the command that installs packages into the environment."""
+    said = " ".join(f'"{package}"' if "*" in package else package for package in packages)
+    return Remedy("pip-install", {"packages": " ".join(packages)}, f"{program} install {said}")
 
 
 def another_toolkit(packages: Packages) -> Remedy | None:

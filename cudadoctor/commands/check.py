@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         target=facts.target,
         facts=facts,
-        outcomes=tuple(_suppressed(outcome, config) for outcome in outcomes),
+        outcomes=tuple(suppressed(outcome, config) for outcome in outcomes),
         elapsed_ms=round((time.perf_counter() - started) * 1000, 1),
         replayed=bool(options.facts),
     )
@@ -74,7 +74,7 @@ def failures(registry: Registry, names: Sequence[str], ignored: Sequence[str]) -
     return [f for f in registry.failures if (not names or f.check in names) and f.check not in ignored]
 
 
-def _suppressed(outcome: Outcome, config: Config) -> Outcome:
+def suppressed(outcome: Outcome, config: Config) -> Outcome:
     """Mark the findings that the configuration accepts; they stay in the report with the reason."""
     reason = config.suppress.get(outcome.check)
     if reason is None or not isinstance(outcome, Failed):

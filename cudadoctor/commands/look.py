@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from cudadoctor.engine import collect
 from cudadoctor.facts import Facts
-from cudadoctor.host import RealHost
+from cudadoctor.host import Host, RealHost
 from cudadoctor.mistakes import UserMistake
 from cudadoctor.probes.target import NoTarget, Request
 from cudadoctor.report import UnreadableReport, decode
@@ -17,23 +17,23 @@ from cudadoctor.report import UnreadableReport, decode
 REPLAY_LIMIT_BYTES = 64 << 20
 
 
-def facts_for(options: argparse.Namespace, wanted: Iterable[str]) -> Facts:
+def facts_for(options: argparse.Namespace, wanted: Iterable[str], host: Host | None = None) -> Facts:
     """Return the facts of the target that the options name, or those of the file to replay."""
     if options.facts:
         if options.deep:
             raise UserMistake("--deep runs real commands: it cannot be combined with --facts")
         return _replay(options.facts)
     if options.deep:
-        _end_on_signals()
+        end_on_signals()
     request = Request(options.prefix or "", options.python or "", options.name or "", options.deep)
     try:
         with Waiting() as waiting:
-            return collect(RealHost(), wanted, request, waiting.tell)
+            return collect(host or RealHost(), wanted, request, waiting.tell)
     except NoTarget as problem:
         raise UserMistake(str(problem)) from None
 
 
-def _end_on_signals() -> None:
+def end_on_signals() -> None:
     """Let SIGTERM and SIGHUP end this program as Ctrl-C does: compilers stopped, no folder left."""
     import signal
     import threading
@@ -73,12 +73,15 @@ class Waiting:
 
     def tell(self, names: list[str]) -> None:
         """Say which sections are still being looked at."""
+        self.say(
+            "running the real compiler and linker" if names == ["deep"] else f"looking at {', '.join(names)}"
+        )
+
+    def say(self, what: str) -> None:
+        """Say what takes so long."""
         if not sys.stderr.isatty():
             return
         elapsed = time.monotonic() - self._started
-        what = (
-            "running the real compiler and linker" if names == ["deep"] else f"looking at {', '.join(names)}"
-        )
         sys.stderr.write(f"\r\x1b[K{what} ... {elapsed:.0f} s")
         sys.stderr.flush()
         self._shown = True

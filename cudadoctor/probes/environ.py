@@ -1,8 +1,9 @@
 """The variables that a launch in the target environment will see.
 
 An active target is judged by the current variables. An inactive one by the current variables plus what
-its activation would set, as far as files tell: conda's own state file, and the plain `export NAME=value`
-lines in activate.d. Nothing is executed but with `--deep`, which activates it in a child shell.
+its activation would set, as far as files tell: conda's own state file, the plain `export NAME=value`
+lines in activate.d, and the exports that this program has put into activation files. Nothing is executed but
+with `--deep`, which activates it in a child shell.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ NAMES = frozenset((
     "NVCC_THREADS", "PYTORCH_NVCC", "MAX_JOBS", "CMAKE_ARGS", "CMAKE_PREFIX_PATH", "CMAKE_GENERATOR",
     "CMAKE_CUDA_ARCHITECTURES", "CMAKE_CUDA_COMPILER", "CUDNN_HOME", "CUDNN_PATH", "ROCM_HOME", "ROCM_PATH",
     "TORCH_CUDA_ARCH_LIST", "TORCH_EXTENSIONS_DIR", "TORCH_DONT_CHECK_COMPILER_ABI", "TRITON_LIBCUDA_PATH",
-    "TRITON_PTXAS_PATH", "TRITON_CACHE_DIR", "TVM_FFI_CACHE_DIR", "TVM_FFI_DISABLE_TORCH_C_DLPACK",
+    "TRITON_PTXAS_PATH", "TRITON_CACHE_DIR", "TRITON_HOME", "TVM_FFI_CACHE_DIR", "TVM_FFI_DISABLE_TORCH_C_DLPACK",
     "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYTHONPATH", "PYTHONHOME", "LOADEDMODULES",
-    "TMPDIR",
+    "TMPDIR", "XDG_CACHE_HOME", "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR",
 ))  # fmt: skip
 PREFIXES = ("FLASHINFER_",)
 
@@ -92,15 +93,38 @@ def activation(host: Host, target: Target, variables: dict[str, Variable]) -> di
     """Return `variables` as the target's activation would leave them."""
     if target.kind not in ("conda", "pixi"):
         variables.pop("PYTHONHOME", None)
-        return {**variables, "VIRTUAL_ENV": Variable(target.prefix, "activation")}
+        after = {**variables, "VIRTUAL_ENV": Variable(target.prefix, "activation")}
+        _apply_exports(host, target, f"{target.prefix}/bin/activate", _Shell(host, after))
+        return after
     variables["CONDA_PREFIX"] = Variable(target.prefix, "activation")
     variables.pop("CONDA_DEFAULT_ENV", None)
     shell = _Shell(host, variables)
     for name, value in _conda_state(host, target.prefix).items():
         shell.assign(name, value, True, f"{target.prefix}/conda-meta/state")
     for file in activate_scripts(host, target.prefix):
-        _apply_script(host, file, shell)
+        if not _apply_exports(host, target, file, shell):
+            _apply_script(host, file, shell)
     return variables
+
+
+def _apply_exports(host: Host, target: Target, file: str, shell: _Shell) -> bool:
+    """Apply the exports that this program has put into a file; return whether it is such a file, unedited."""
+    try:
+        content = host.read(file, 1 << 20) if file.endswith(("/activate", "/cudadoctor.sh")) else b""
+    except OSError:
+        return False
+    if b"# cudadoctor: " not in content:
+        return False
+    # Only here: most environments hold none.
+    from cudadoctor.exports import from_script, outcome
+
+    exports = from_script(target.kind, target.prefix, content)
+    for export in exports or ():
+        if not export.is_list or export.name not in shell.unknown:
+            value = shell.get(export.name)
+            now = {} if value is None else {export.name: value}
+            shell.put(export.name, outcome([export], now, target.prefix)[export.name], file)
+    return exports is not None
 
 
 def activate_scripts(host: Host, prefix: str) -> list[str]:
@@ -190,15 +214,26 @@ class _Shell:
         """Apply a plain line; return whether it is one."""
         if match := _UNSET.fullmatch(line):
             for name in match[1].split():
-                self.values[name] = None
-                self.variables.pop(name, None)
-                self.unknown.discard(name)
+                self.unset(name)
         elif match := _PLAIN.fullmatch(line):
             for name, given, word in _ASSIGNMENT.findall(match[2] or match[3]):
                 if given or name in self.unknown or self.get(name) is not None:
                     value = self.word(word) if given else self.expand(f"${name}")
                     self.assign(name, value, bool(match[1]), origin)
         return match is not None
+
+    def put(self, name: str, value: str | None, origin: str) -> None:
+        """Export a variable, or with None unset it."""
+        if value is None:
+            self.unset(name)
+        else:
+            self.assign(name, value, True, origin)
+
+    def unset(self, name: str) -> None:
+        """Unset a variable."""
+        self.values[name] = None
+        self.variables.pop(name, None)
+        self.unknown.discard(name)
 
     def assign(self, name: str, value: str | None, exported: bool, origin: str) -> None:
         """Set a variable, or with None note that it cannot be told."""

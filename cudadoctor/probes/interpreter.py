@@ -125,6 +125,36 @@ def kind(host: Host, python: Python) -> str:
     return "pyenv" if shims else "system"
 
 
+_LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock")
+
+
+def lock_file(host: Host, prefix: str, kind: str) -> str:
+    """Return the lock file of the project that owns an environment, or "".
+
+    An environment that a tool keeps away from its project, as Poetry does, does not tell which one that is.
+    """
+    project, _, name = prefix.rpartition("/")
+    if kind == "pixi":
+        inside, found, _ = prefix.partition("/.pixi/envs/")
+        files = [f"{inside}/pixi.lock" if found else f"{_pixi_project(host, prefix)}/pixi.lock"]
+    elif name == ".venv":
+        # In a project that moves from one tool to another, the one that made the environment counts.
+        files = [f"{project}/{lock}" for lock in (_LOCKS if kind == "uv" else (*_LOCKS[1:], _LOCKS[0]))]
+    else:
+        files = []
+    return next((file for file in files if host.kind(file) == "file"), "")
+
+
+def _pixi_project(host: Host, prefix: str) -> str:
+    """Return the project of a pixi environment that is kept elsewhere (`detached-environments`)."""
+    try:
+        text = host.read(f"{prefix}/conda-meta/pixi", 1 << 16).decode("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+    match = re.search(r'"manifest_path"\s*:\s*"([^"\\]+)"', text)
+    return dirname(match[1]) if match else ""
+
+
 def version(host: Host, python: Python) -> str:
     """Return the interpreter's version, as precise as files tell it: "3.11.7", "3.11" or "".
 

@@ -61,6 +61,7 @@ def probe(host: Host, request: Request) -> Target:
         chosen_by=choice.by,
         active=_is_active(host, choice.prefix, kind),
         notes=(*choice.notes, *interpreter.notes(host, python)),
+        lock_file=interpreter.lock_file(host, choice.prefix, kind),
     )
 
 

@@ -84,21 +84,22 @@ def _has_headers(toolkit: Toolkit, toolkits: Toolkits) -> bool:
     return any(directory is not None and "cuda_runtime.h" in directory.headers for directory in found)
 
 
+def usable(toolkit: Toolkit, toolkits: Toolkits, packages: Packages) -> bool:
+    """Return whether a toolkit is complete and of torch's CUDA major."""
+    major = packages.torch.cuda.partition(".")[0] if packages.torch else ""
+    return complete(toolkit, toolkits) and (not major or toolkit.version.partition(".")[0] == major)
+
+
 def toolkit_to_use(toolkits: Toolkits, packages: Packages) -> Toolkit | None:
     """Return the toolkit that CUDA_HOME should name: one with nvcc and headers, of torch's CUDA major.
 
     The one behind the nvcc on PATH comes first, then the environment's own, then those in the usual places.
     One of another major is never named: torch refuses to build with it.
     """
-    major = packages.torch.cuda.partition(".")[0] if packages.torch else ""
-    usable = [
-        toolkit
-        for toolkit in toolkits.toolkits
-        if complete(toolkit, toolkits) and (not major or toolkit.version.partition(".")[0] == major)
-    ]
+    found = [toolkit for toolkit in toolkits.toolkits if usable(toolkit, toolkits, packages)]
     order = ("nvcc on PATH", "the environment", "pip", "CUDA_HOME", "CUDA_PATH", "a usual place")
     return min(
-        usable,
+        found,
         key=lambda toolkit: min((order.index(way) for way in toolkit.found_by if way in order), default=9),
         default=None,
     )

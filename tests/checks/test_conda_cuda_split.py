@@ -28,7 +28,11 @@ def test_reports_a_mix_of_minor_releases() -> None:
     assert finding.summary == "CUDA 12.8 is mixed with cuda-libraries-dev 12.6.2, cuda-nvrtc-dev 12.4.127"
     (remedy,) = finding.remedies
     wanted = "cuda-version=12.8 cuda-libraries-dev=12.8 cuda-nvrtc-dev=12.8"
-    assert (remedy.fix, remedy.summary) == ("show", f"conda install -p /opt/env -c conda-forge {wanted}")
+    assert remedy.values == {"prefix": "/opt/env", "packages": wanted}
+    assert (remedy.fix, remedy.summary) == (
+        "conda-install",
+        f"conda install -p /opt/env -c conda-forge {wanted}",
+    )
 
 
 def test_does_not_take_a_library_by_its_own_number() -> None:

@@ -1,10 +1,14 @@
-from cudadoctor.facts import Packages, Toolkits
+import pytest
+from msgspec import structs
+
+from cudadoctor.facts import Distribution, HeaderDirectory, Packages, Toolkits
 from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Inconclusive, Outcome, Passed, Skipped
 from cudadoctor.testing import judge
 
 from .build import (
     PREFIX,
+    SITE,
     environ,
     header_folder,
     no_toolkits,
@@ -122,3 +126,81 @@ def test_cannot_tell_without_a_toolkit() -> None:
 
 def test_says_each_thing_once() -> None:
     assert "\n" not in shown(one(outcome(lacking("cuda_fp8.h")))).splitlines()[0]
+
+
+def test_a_folder_of_the_same_cuda_comes_before_the_package() -> None:
+    seen = lacking("curand.h", "curand_kernel.h")
+    seen = Toolkits(seen.toolkits, seen.selections, {**seen.headers, "/pip/include": header_folder("12.8")})
+    (remedy,) = one(outcome(seen)).remedies
+    assert remedy.fix == "include-path"
+    assert ["libcurand-dev-12-8" in other.summary for other in remedy.instead] == [True]
+
+
+def bare(*without: str) -> Toolkits:
+    """Return a conda toolkit whose prefix has no include folder at all, as one without a Python."""
+    kit = structs.replace(toolkit(PREFIX, layout="conda"), include=(TARGETS,))
+    seen = {f"{PREFIX}/include": HeaderDirectory(False), TARGETS: header_folder("12.8", *without)}
+    return toolkits(kit, more_headers=seen)
+
+
+def test_one_link_shows_the_headers_where_the_prefix_has_no_include() -> None:
+    (remedy,) = one(outcome(bare())).remedies
+    assert remedy.fix == "toolkit-headers"
+    assert remedy.values == {"path": f"{PREFIX}/include", "text": "targets/x86_64-linux/include"}
+    assert remedy.summary == f"ln -s targets/x86_64-linux/include {PREFIX}/include"
+    assert [other.values for other in remedy.instead] == [{"CPATH": TARGETS}]
+
+
+def test_an_include_of_pythons_own_is_not_replaced() -> None:
+    assert one(outcome(CONDA)).remedies[0].fix == "include-path"
+
+
+def test_where_cpath_is_needed_anyway_there_is_no_link_beside_it() -> None:
+    seen = bare("curand.h", "curand_kernel.h")
+    seen = Toolkits(seen.toolkits, seen.selections, {**seen.headers, "/pip/include": header_folder("12.8")})
+    assert {finding.remedies[0].fix for finding in outcome(seen).findings} == {"include-path"}
+
+
+PIP = f"{SITE}/nvidia/cu13"
+
+
+def pip(*requires: str, root: str = PIP, **more: str) -> tuple[str, str]:
+    """Return name and words of the remedy for a pip toolkit without curand's headers."""
+    kit = toolkit(root, "13.0.88", "pip-cu13")
+    seen = toolkits(
+        kit, more_headers={f"{root}/include": header_folder("13.0", "curand.h", "curand_kernel.h")}
+    )
+    held = packages(cuda="13.0", **more)
+    listed = [structs.replace(d, requires=requires) if d.name == "torch" else d for d in held.distributions]
+    listed.append(Distribution("cuda-toolkit", "13.0.3.0", SITE, requires=("nvidia-npp==13.0.1.2.*; x",)))
+    (remedy,) = one(outcome(seen, structs.replace(held, distributions=tuple(listed)))).remedies
+    return remedy.fix, remedy.summary
+
+
+def test_a_wheel_comes_in_the_version_that_torch_pins() -> None:
+    pin = 'nvidia-curand==10.4.0.35.*; platform_system == "Linux"'
+    assert pip("jinja2", pin) == ("pip-install", 'pip install "nvidia-curand==10.4.0.35.*"')
+    assert pip("nvidia-curand (==10.4.0.35)") == ("pip-install", "pip install nvidia-curand==10.4.0.35")
+
+
+@pytest.mark.parametrize(
+    "requires",
+    [
+        (),
+        ("nvidia-curand>=10",),
+        ("nvidia-curand-cu12==10.3.9",),
+        ("nvidia-curand==1", "nvidia-curand==2; x"),
+    ],
+)
+def test_without_one_pin_the_command_is_shown(requires: tuple[str, ...]) -> None:
+    assert pip(*requires) == ("show", "pip install nvidia-curand  # the versions that torch pins")
+
+
+def test_a_wheel_that_lost_its_headers_is_installed_again_by_the_user() -> None:
+    wanted = "pip install --force-reinstall --no-deps nvidia-curand==10.4.0.35"
+    assert pip(nvidia_curand="10.4.0.35") == ("show", wanted)
+
+
+def test_the_wheels_of_another_environment_are_left_to_the_user() -> None:
+    other = "/home/ada/other/lib/python3.12/site-packages/nvidia/cu13"
+    assert pip("nvidia-curand==10.4.0.35", root=other) == ("show", "pip install nvidia-curand==10.4.0.35")

@@ -57,7 +57,13 @@ def test_a_low_hard_stack_limit_is_named_and_lifted() -> None:
     (remedy,) = finding.remedies
     assert (remedy.fix, remedy.values) == ("stack-limit", {"limit": "unlimited"})
     assert remedy.summary.startswith("ulimit -s unlimited")
+    assert [other.fix for other in remedy.instead] == ["lower-optimisation"]
     assert SEGFAULT in shown(finding) and "ulimit -Hs: 1024 KiB" in shown(finding)
+
+
+def test_lowering_is_no_way_out_where_no_level_passes() -> None:
+    (remedy,) = one(look(climb("segfault", "segfault", "segfault"), limited(1024))).remedies
+    assert (remedy.fix, remedy.instead) == ("stack-limit", ())
 
 
 @pytest.mark.parametrize("hard_kib", [None, 65536, 1 << 30])

@@ -44,6 +44,7 @@ def test_reports_a_toolkit_without_the_stub() -> None:
     finding = one(outcome({**LIB64, f"{CUDA}/lib64/stubs": ABSENT}), Severity.ERROR)
     assert "cannot find -lcuda" in finding.summary
     assert "cuda-driver-dev-12-8" in finding.remedies[0].summary
+    assert not finding.remedies[0].instead
 
 
 def test_reports_the_folklore_library_path_that_leaves_the_stubs_out() -> None:
@@ -58,6 +59,19 @@ def test_reports_the_folklore_library_path_that_leaves_the_stubs_out() -> None:
     finding = one(outcome(directories, seen, variables={"LIBRARY_PATH": value}))
     assert f"{value}: no usable libcuda.so in any of it" in shown(finding)
     assert finding.remedies[0].summary == f"ln -s lib {PREFIX}/lib64"
+
+
+def test_the_stub_of_another_toolkit_will_do() -> None:
+    other = toolkit("/opt/cuda-13.0", "13.0.88", nvcc=False)
+    directories = {
+        **LIB64,
+        f"{CUDA}/lib64/stubs": ABSENT,
+        f"{other.root}/lib64": folder(),
+        f"{other.root}/lib64/stubs": folder(cuda=shared()),
+    }
+    (remedy,) = one(outcome(directories, toolkits(toolkit(), other))).remedies
+    assert (remedy.fix, remedy.values) == ("library-path", {"LIBRARY_PATH": f"{other.root}/lib64/stubs"})
+    assert ["cuda-driver-dev-12-8" in instead.summary for instead in remedy.instead] == [True]
 
 
 def test_is_silent_with_the_stub_or_the_drivers_own_link() -> None:

@@ -38,13 +38,32 @@ def outcome(
 def test_reports_installed_libraries_that_no_line_reaches() -> None:
     finding = one(outcome({f"{PREFIX}/lib": folder(cublas=shared(), curand=shared())}), Severity.WARNING)
     assert "-lcublas -lcurand" in finding.summary
-    assert finding.remedies[0].values == {"LIBRARY_PATH": f"{PREFIX}/lib"}
+    (remedy,) = finding.remedies
+    assert remedy.summary == f"ln -s lib {PREFIX}/lib64"
+    assert [other.values for other in remedy.instead] == [{"LIBRARY_PATH": f"{PREFIX}/lib"}]
+
+
+def test_asks_for_the_very_link_that_a_missing_cudart_asks_for() -> None:
+    targets = f"{PREFIX}/targets/x86_64-linux/lib"
+    held = {
+        f"{PREFIX}/lib": folder(cublas=shared()),
+        targets: folder(cublas=shared(), cudart=shared(), nvrtc=shared()),
+    }
+    values = [finding.remedies[0].values for finding in outcome(held).findings]
+    assert values == [{"path": f"{PREFIX}/lib64", "text": "targets/x86_64-linux/lib"}] * 2
 
 
 def test_keeps_what_library_path_had() -> None:
-    held = {f"{PREFIX}/lib": folder(cublas=shared()), "/x": folder()}
-    finding = one(outcome(held, variables={"LIBRARY_PATH": "/x"}))
-    assert finding.remedies[0].values == {"LIBRARY_PATH": f"/x:{PREFIX}/lib"}
+    held = {f"{PREFIX}/lib64": folder(), f"{PREFIX}/lib": folder(cublas=shared()), "/x": folder()}
+    (remedy,) = one(outcome(held, variables={"LIBRARY_PATH": "/x"})).remedies
+    assert remedy.values == {"LIBRARY_PATH": f"/x:{PREFIX}/lib"} and not remedy.instead
+
+
+def test_libraries_in_several_folders_take_one_variable() -> None:
+    targets = f"{PREFIX}/targets/x86_64-linux/lib"
+    held = {f"{PREFIX}/lib": folder(cublas=shared()), targets: folder(nvrtc=shared())}
+    values = [finding.remedies[0].values for finding in outcome(held).findings]
+    assert values == [{"LIBRARY_PATH": f"{PREFIX}/lib:{targets}"}] * 2
 
 
 def test_is_silent_when_library_path_reaches_them() -> None:

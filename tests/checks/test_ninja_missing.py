@@ -24,12 +24,12 @@ def outcome(seen: BuildTools, kits: Toolkits | None = None, kind: str = "venv", 
 
 
 def test_reports_that_there_is_none() -> None:
-    assert (
-        one(outcome(tools()), Severity.ERROR).remedies[0].summary
-        == f"{PREFIX}/bin/python3 -m pip install ninja"
-    )
-    conda = one(outcome(tools(), kind="conda")).remedies[0].summary
-    assert conda == f"conda install -p {PREFIX} -c conda-forge ninja"
+    (pip,) = one(outcome(tools()), Severity.ERROR).remedies
+    assert (pip.fix, pip.values) == ("pip-install", {"packages": "ninja"})
+    assert pip.summary == f"{PREFIX}/bin/python3 -m pip install ninja"
+    (conda,) = one(outcome(tools(), kind="conda")).remedies
+    assert (conda.fix, conda.values) == ("conda-install", {"prefix": PREFIX, "packages": "ninja"})
+    assert conda.summary == f"conda install -p {PREFIX} -c conda-forge ninja"
 
 
 def test_reports_one_that_is_not_on_path() -> None:

@@ -55,7 +55,15 @@ def test_reports_a_pip_nvcc_that_is_newer_than_the_pinned_headers() -> None:
     assert finding.summary == "nvcc is of CUDA 13.3, the headers it will use are of 13.0"
     assert f"{PIP}/include/cuda_runtime_api.h: CUDART_VERSION of CUDA 13.0" in shown(finding)
     wanted = '"nvidia-cuda-nvcc==13.0.*" "nvidia-cuda-crt==13.0.*" "nvidia-nvvm==13.0.*"'
-    assert finding.remedies[0].summary == f"pip install {wanted}"
+    (remedy,) = finding.remedies
+    assert (remedy.fix, remedy.summary) == ("pip-install", f"pip install {wanted}")
+    assert remedy.values == {"packages": wanted.replace('"', "")}
+
+
+def test_the_wheels_of_another_environment_are_not_changed_from_here() -> None:
+    other = "/home/ada/other/lib/python3.12/site-packages/nvidia/cu13"
+    found = toolkits(toolkit(other, "13.3.33", "pip-cu13"), headers="13.0")
+    assert one(look(found, installed=pip_packages())).remedies == ()
 
 
 def test_is_silent_when_all_are_of_one_release() -> None:
@@ -114,6 +122,7 @@ def test_reports_a_conda_environment_whose_headers_are_older(arch: str) -> None:
     found = toolkits(toolkit(PREFIX, layout="conda", arch=arch), headers="12.4")
     finding = one(look(found), Severity.WARNING)
     wanted = "cuda-version=12.8 cuda-nvcc=12.8 cuda-cudart-dev=12.8"
+    assert finding.remedies[0].fix == "conda-install"
     assert finding.remedies[0].summary == f"conda install -p {PREFIX} -c conda-forge {wanted}"
 
 

@@ -82,7 +82,12 @@ def test_a_level_for_cpp_files_answers_cxxflags_but_not_nvccs_flags() -> None:
 
 def test_a_variable_that_counts_without_a_level_does_not_answer() -> None:
     finding = one(look(CXXFLAGS="-O1", FLASHINFER_EXTRA_CUDAFLAGS="-lineinfo"))
-    assert finding.remedies[0].summary == "export FLASHINFER_EXTRA_CUDAFLAGS='-lineinfo -O1'"
+    (remedy,) = finding.remedies
+    assert remedy.summary == "export FLASHINFER_EXTRA_CUDAFLAGS='-lineinfo -O1'"
+    assert (remedy.fix, remedy.values) == (
+        "lower-optimisation",
+        {"FLASHINFER_EXTRA_CUDAFLAGS": "-lineinfo -O1"},
+    )
 
 
 def test_the_remedy_speaks_nvccs_numbers() -> None:

@@ -166,7 +166,7 @@ def test_named_checks_alone_run(patient: Path) -> None:
 
 
 def test_each_check_alone_gets_all_it_needs(patient: Path) -> None:
-    for name in (line.split()[0] for line in run("list").stdout.splitlines()):
+    for name in (row["name"] for row in listed() if row["kind"] == "check"):
         found = report(patient, name)
         assert set(verdicts(found)) == {name}
         assert "Error" not in json.dumps(found["facts"]), name
@@ -266,11 +266,35 @@ def test_every_command_has_help() -> None:
         assert ran.returncode == 0 and ran.stdout.startswith("usage: cudadoctor")
 
 
-def test_the_list_and_the_pages_agree() -> None:
-    listed = [line.split()[0] for line in run("list").stdout.splitlines()]
-    rows = json.loads(run("list", "--format", "json").stdout)
-    assert listed == [row["name"] for row in rows] == sorted(listed)
-    assert "## What it means" in run("docs", listed[0]).stdout
+def listed() -> list[dict[str, str]]:
+    """Return every check and fix, as `list --format json` has them."""
+    rows: list[dict[str, str]] = json.loads(run("list", "--format", "json").stdout)
+    return rows
+
+
+def test_the_list_is_the_same_in_every_form() -> None:
+    rows = listed()
+    checks, fixes = ([row for row in rows if row["kind"] == kind] for kind in ("check", "fix"))
+    assert rows == [*checks, *fixes] and all(row["safety"] for row in fixes)
+    for kind in (checks, fixes):
+        assert [row["name"] for row in kind] == sorted(row["name"] for row in kind)
+    first, heading, second = run("list").stdout.split("\n\n")
+    assert heading.startswith("fixes") and "\n" not in heading
+    for text, kind in ((first, checks), (second, fixes)):
+        assert [line.split()[0] for line in text.splitlines()] == [row["name"] for row in kind]
+    tables = run("list", "--format", "markdown").stdout
+    assert all(f"| `{row['name']}` |" in tables for row in rows)
+
+
+@pytest.mark.parametrize(("kind", "heading"), [("check", "## What it means"), ("fix", "## How it is undone")])
+def test_every_name_has_its_page(kind: str, heading: str) -> None:
+    name = next(row["name"] for row in listed() if row["kind"] == kind)
+    assert heading in run("docs", name).stdout
+
+
+def test_a_mistyped_fix_is_known_too() -> None:
+    ran = run("docs", "toolkit-link")
+    assert ran.returncode == 2 and "did you mean 'toolkit-links'?" in ran.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])

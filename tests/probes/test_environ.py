@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cudadoctor.actions import Export
+from cudadoctor.exports import files
 from cudadoctor.facts import Environ, Target
 from cudadoctor.host import RealHost
 from cudadoctor.probes.environ import probe
@@ -232,3 +234,77 @@ def test_a_script_of_a_million_lines_or_characters_takes_no_time() -> None:
     script('export CC="' + "$A" * 400_000 + "\n" + " " * 900_000)
     script("export CC=" + "${A:-" * 2_000 + "}" * 2_000)
     script("export " + "A " * 4_000 + "!")
+
+
+# --- exports that this program has put into activation files ------------------------------------------------
+
+SH = "etc/conda/activate.d/cudadoctor.sh"
+VENV_SCRIPT = """\
+deactivate () {
+    unset VIRTUAL_ENV
+}
+deactivate nondestructive
+VIRTUAL_ENV=/v
+export VIRTUAL_ENV
+"""
+OURS = [
+    Export("CUDA_HOME", "/c/cuda"),
+    Export("CC", ""),
+    Export("LIBRARY_PATH", add=("/c/lib",), remove=("/bad",)),
+    Export("CUDA_TOOLKIT", "/nobody/reads/it"),
+]
+
+
+def persisted_in(kind: str, prefix: str, script: str = "") -> dict[str, object]:
+    """Return the activation files of an environment with our exports in them."""
+    before = {f"{prefix}/bin/activate": script.encode()} if script else {}
+    return {**before, **files(kind, prefix, OURS, before.get).files}
+
+
+@pytest.mark.parametrize("kind", ["conda", "pixi", "venv", "virtualenv", "uv"])
+def test_exports_in_activation_files_are_applied(kind: str) -> None:
+    conda = kind in ("conda", "pixi")
+    prefix = "/c" if conda else "/v"
+    tree = persisted_in(kind, prefix, "" if conda else VENV_SCRIPT)
+    found = seen(tree, kind, CC="gcc", LIBRARY_PATH=":/mine:/bad", CUDA_HOME="/old")
+    file = f"/c/{SH}" if conda else "/v/bin/activate"
+    assert found.where("CUDA_HOME") == f"CUDA_HOME ({file})"
+    assert (found.get("CUDA_HOME"), found.get("LIBRARY_PATH")) == ("/c/cuda", "/mine:/c/lib")
+    assert found.get("CC") is None and "CUDA_TOOLKIT" not in found.variables
+
+
+def test_exports_take_their_place_in_the_order_of_condas_scripts() -> None:
+    folder = "/c/etc/conda/activate.d"
+    tree = persisted_in("conda", "/c")
+    tree |= {f"{folder}/a.sh": "export LIBRARY_PATH=/a\nexport CUDA_HOME=/a\nexport CC=a\n"}
+    tree |= {f"{folder}/~z.sh": 'export LIBRARY_PATH="$LIBRARY_PATH:/z${CC:-}${CUDA_TOOLKIT}"\n'}
+    found = seen(tree)
+    assert found.get("LIBRARY_PATH") == "/a:/c/lib:/z/nobody/reads/it"
+    assert found.get("CUDA_HOME") == "/c/cuda"
+
+
+def test_a_list_that_cannot_be_told_before_cannot_be_told_after() -> None:
+    tree = persisted_in("conda", "/c")
+    tree |= {
+        "/c/etc/conda/activate.d/a.sh": "export LIBRARY_PATH=$(computed)\nexport CUDA_HOME=$(computed)\n"
+    }
+    found = seen(tree, LIBRARY_PATH="/mine")
+    assert (found.get("LIBRARY_PATH"), found.get("CUDA_HOME")) == ("/mine", "/c/cuda")
+
+
+@pytest.mark.parametrize("kind", ["conda", "venv"])
+def test_an_edited_file_of_ours_is_not_believed(kind: str) -> None:
+    prefix, script = ("/c", "") if kind == "conda" else ("/v", VENV_SCRIPT)
+    tree = persisted_in(kind, prefix, script)
+    main = f"/c/{SH}" if kind == "conda" else "/v/bin/activate"
+    text = tree[main]
+    assert isinstance(text, bytes)
+    edited = text.replace(b"/cuda'", b"/other'")
+    assert edited != text
+    found = seen({**tree, main: edited}, kind)
+    assert (found.get("CUDA_HOME"), found.get("LIBRARY_PATH")) == (None, None)
+
+
+def test_an_active_target_is_judged_without_its_files() -> None:
+    found = probe(FakeHost({**FOLDERS, **persisted_in("conda", "/c")}), target(active=True))
+    assert found.variables == {}

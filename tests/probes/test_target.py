@@ -321,6 +321,50 @@ def test_pythonpath_comes_first() -> None:
     assert look(host).site_packages == ("/src", "/v/lib/python3.11/site-packages")
 
 
+# --- who owns it --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tree", "cfg", "lock"),
+    [
+        ({"/proj/uv.lock": ""}, "uv = 0.9.0\n", "/proj/uv.lock"),
+        ({"/proj/uv.lock": ""}, "", "/proj/uv.lock"),
+        ({"/proj/poetry.lock": ""}, "virtualenv = 20.26.0\n", "/proj/poetry.lock"),
+        ({"/proj/pdm.lock": ""}, "", "/proj/pdm.lock"),
+        ({"/proj/Pipfile.lock": ""}, "", "/proj/Pipfile.lock"),
+        ({"/proj/uv.lock": "", "/proj/poetry.lock": ""}, "uv = 0.9.0\n", "/proj/uv.lock"),
+        ({"/proj/uv.lock": "", "/proj/poetry.lock": ""}, "virtualenv = 20.26.0\n", "/proj/poetry.lock"),
+        ({"/proj/uv.lock/": "", "/proj/pyproject.toml": "", "/uv.lock": ""}, "", ""),
+    ],
+)
+def test_the_project_beside_an_environment_owns_it(tree: Mapping[str, object], cfg: str, lock: str) -> None:
+    assert look(machine(venv("/proj/.venv", VENV + cfg), tree), prefix="/proj/.venv").lock_file == lock
+
+
+def test_an_environment_that_a_project_only_happens_to_hold_is_not_its_own() -> None:
+    trees = (venv("/proj/other"), {"/proj/uv.lock": ""})
+    assert look(machine(*trees), prefix="/proj/other").lock_file == ""
+
+
+def test_an_environment_in_poetry_s_cache_does_not_tell_its_project() -> None:
+    prefix = "/home/ada/.cache/pypoetry/virtualenvs/mine-Xy12_abc-py3.11"
+    assert look(machine(venv(prefix, VENV + "virtualenv = 20.26.0\n")), prefix=prefix).lock_file == ""
+
+
+def test_a_pixi_project_owns_its_environments_wherever_they_are_kept() -> None:
+    inside, outside = "/proj/.pixi/envs/gpu", "/home/ada/.cache/rattler/cache/envs/proj-12/envs/gpu"
+    lock: dict[str, object] = {"/proj/pixi.lock": "version: 6\n"}
+    assert look(machine(conda(inside), lock), prefix=inside).lock_file == "/proj/pixi.lock"
+    told = {f"{outside}/conda-meta/pixi": '{"manifest_path": "/proj/pixi.toml"}'}
+    assert look(machine(conda(outside), lock, told), prefix=outside).lock_file == "/proj/pixi.lock"
+    assert (
+        look(machine(conda(outside), lock, {f"{outside}/conda-meta/pixi": "{"}), prefix=outside).lock_file
+        == ""
+    )
+    made_by_hand = "/home/ada/.pixi/envs/tools"
+    assert look(machine(conda(made_by_hand)), prefix=made_by_hand).lock_file == ""
+
+
 # --- broken environments ------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def only(outcome: Any) -> Any:
 def apply(finding: Any, environ: dict[str, str]) -> None:
     """Do what the first remedy says: in the shell, or as a variable."""
     remedy = finding["remedies"][0]
-    if remedy["fix"] == "toolkit-links":
+    if remedy["fix"] in ("toolkit-links", "toolkit-headers"):
         subprocess.run(["sh", "-c", remedy["summary"]], check=True)
     else:
         environ.update(remedy["values"])
@@ -99,6 +100,41 @@ def test_conda_cannot_link_until_lib64_is_there(
     assert tree(conda) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "library"), [("cudart-link-missing", "cudart"), ("libcuda-link-missing", "cuda")]
+)
+def test_what_would_do_instead_of_the_link_does(
+    conda: Path, gxx: str, tmp_path: Path, name: str, library: str
+) -> None:
+    environ = {"CUDA_HOME": str(conda)}
+    finding = only(check(conda, **environ)[name])
+    line = finding["evidence"][0]["detail"]
+    (instead,) = finding["remedies"][0]["instead"]
+    assert instead["fix"] == "library-path"
+    environ.update(instead["values"])
+    assert link(line, tmp_path, **environ) == ""
+    assert check(conda, **environ)[name]["outcome"] == "passed"
+
+
+def test_behind_a_wrapper_that_clears_library_path_only_flags_do(
+    conda: Path, gxx: str, tmp_path: Path
+) -> None:
+    wrapper = tmp_path / "g++-clean"
+    wrapper.write_text(f'#!/bin/sh\nunset LIBRARY_PATH\nexec {gxx} "$@"\n')
+    wrapper.chmod(0o755)
+    environ = {"CUDA_HOME": str(conda), "CXX": str(wrapper)}
+    folders = f"{conda}/lib:{conda}/lib/stubs"
+    finding = only(check(conda, **environ, LIBRARY_PATH=folders)["libcuda-link-missing"])
+    line = finding["evidence"][0]["detail"]
+    assert "cannot find -lcuda" in link(line, tmp_path, **environ, LIBRARY_PATH=folders)
+    (instead,) = finding["remedies"][0]["instead"]
+    assert instead["fix"] == "link-flags"
+    environ.update(instead["values"])
+    found = check(conda, **environ)
+    assert found["cudart-link-missing"]["outcome"] == found["libcuda-link-missing"]["outcome"] == "passed"
+    assert link(f"{line} {instead['values']['FLASHINFER_EXTRA_LDFLAGS']}", tmp_path, **environ) == ""
+
+
 def test_the_folklore_library_path_leaves_libcuda_missing(conda: Path, gxx: str, tmp_path: Path) -> None:
     folklore = f"{conda}/lib:{conda}/lib64:{conda}/targets/x86_64-linux/lib"
     environ = {"CUDA_HOME": str(conda), "LIBRARY_PATH": folklore}
@@ -132,6 +168,27 @@ def test_conda_hides_its_headers_from_gxx(conda: Path, gxx: str, tmp_path: Path)
     assert subprocess.run(command, capture_output=True, env=clean(**environ)).returncode == 0
     left = check(conda, **environ)["cuda-headers-missing"]["findings"]
     assert not any("BufferError" in f["summary"] for f in left)
+
+
+def test_one_link_shows_the_headers_of_a_prefix_without_a_python(
+    pip_cu12: Path, conda_prefix_of: Callable[..., Path], gxx: str, tmp_path: Path
+) -> None:
+    toolkit = conda_prefix_of("cudart12")
+    source = tmp_path / "include.cc"
+    source.write_text("#include <cuda.h>\n")
+    command = [gxx, "-fsyntax-only", "-isystem", f"{toolkit}/include", str(source)]
+    assert subprocess.run(command, capture_output=True, env=clean()).returncode
+    environ = {"CUDA_HOME": str(toolkit)}
+    finding = next(
+        f
+        for f in check(pip_cu12, **environ)["cuda-headers-missing"]["findings"]
+        if "g++ will not find" in f["summary"]
+    )
+    assert finding["remedies"][0]["fix"] == "toolkit-headers"
+    apply(finding, environ)
+    assert subprocess.run(command, capture_output=True, env=clean()).returncode == 0
+    left = check(pip_cu12, **environ)["cuda-headers-missing"]["findings"]
+    assert not any("g++ will not find" in f["summary"] for f in left)
 
 
 def test_pips_cuda_has_no_link_name(pip_cu13: Path, gxx: str, tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""See the check's own page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cudadoctor.declare import Skip, check
+from cudadoctor.facts import OpenRun, Repairs
+from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+
+
+@check
+def repair_interrupted(repairs: Repairs) -> Iterator[Finding]:
+    """A run of `cudadoctor fix` or `cudadoctor undo` was killed before its end.
+
+    ## What it means
+    Everything a run does is written down before it is done. A run that was killed has done a part of it: each
+    single file and link is whole, but not all of them may be there. Nothing is lost, and nothing else can be
+    repaired here until that run is completed or taken back.
+
+    ## How to tell
+    `cudadoctor undo --list` shows the run as interrupted.
+
+    ## What helps
+    `cudadoctor fix --resume` completes it, `cudadoctor undo` with its name takes it back.
+    """
+    if not repairs.runs and not repairs.problem:
+        raise Skip("nothing was repaired here")
+    if repairs.problem:
+        file, _, why = repairs.problem.partition(": ")
+        yield Finding("a journal of repairs cannot be read", Severity.WARNING, (Evidence(file, why),))
+    yield from (_finding(run) for run in repairs.open if not run.busy)
+
+
+def _finding(run: OpenRun) -> Finding:
+    undoing = run.status.startswith("undo")
+    what = f"undoing run {run.name} was interrupted" if undoing else f"run {run.name} of fix was interrupted"
+    command = f"cudadoctor undo {run.name}"
+    return Finding(
+        f"{what}: what it changes is half done",
+        Severity.WARNING,
+        (Evidence(run.journal, "does not say that it came to its end, and no process is at it"),),
+        (
+            Remedy(
+                "show", {}, command if undoing else f"{command}  # or complete it: cudadoctor fix --resume"
+            ),
+        ),
+    )

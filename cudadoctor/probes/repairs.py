@@ -1,0 +1,68 @@
+"""What earlier repairs left in the environment: runs that were interrupted, exports that a shell lacks."""
+
+from __future__ import annotations
+
+from cudadoctor.facts import OpenRun, Repairs, Target
+from cudadoctor.host import Host
+
+IN_PREFIX = "etc/cudadoctor"
+_NEWEST = 20  #: journals that are read: an interrupted run is one of the last
+
+
+def probe(host: Host, target: Target) -> Repairs:
+    """Return what the journals tell, and which exports of ours the current variables do not have."""
+    prefix = host.realpath(target.prefix)
+    folders = [folder for folder in _folders(host, prefix) if host.kind(f"{folder}/journal") == "directory"]
+    if not folders:
+        return Repairs()
+    from cudadoctor.journal import Corrupt, read_runs
+
+    runs, problem = [], ""
+    for folder in folders:
+        try:
+            runs += [(folder, run) for run in read_runs(host, folder, _NEWEST)]
+        except Corrupt as damage:
+            problem = str(damage)
+        except OSError as error:
+            problem = f"{error.filename}: {error.strerror}"
+    left = tuple(
+        OpenRun(run.name, run.status, run.path, host.locked(f"{folder}/lock"))
+        for folder, run in runs
+        if run.is_open
+    )
+    pending, source = _pending(host, target, prefix) if target.active else ((), "")
+    return Repairs(len(runs), left, problem, pending, source)
+
+
+def _folders(host: Host, prefix: str) -> list[str]:
+    """Return where journals of this environment can lie."""
+    folders = [f"{prefix.rstrip('/')}/{IN_PREFIX}"]
+    home = host.home()
+    state = host.environ.get("XDG_STATE_HOME") or f"{home}/.local/state"
+    if host.kind(f"{state}/cudadoctor") == "directory":
+        from cudadoctor.journal import in_state
+
+        folders.append(in_state(prefix, host.environ, home))
+    return folders
+
+
+def _pending(host: Host, target: Target, prefix: str) -> tuple[tuple[str, ...], str]:
+    """Return the variables that our activation file would change now, and that file."""
+    from cudadoctor.exports import Edited, NoActivation, outcome, persisted
+
+    def read(path: str) -> bytes | None:
+        try:
+            return host.read(path)
+        except OSError:
+            return None
+
+    try:
+        exports = persisted(target.kind, prefix, read)
+    except NoActivation:
+        return (), ""
+    if isinstance(exports, Edited):
+        return (), ""
+    wanted = outcome(exports, host.environ, prefix)
+    pending = tuple(name for name, value in wanted.items() if host.environ.get(name) != value)
+    conda = target.kind in ("conda", "pixi")
+    return pending, f"{prefix}/" + ("etc/conda/activate.d/cudadoctor.sh" if conda else "bin/activate")
