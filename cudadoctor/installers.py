@@ -42,8 +42,8 @@ from cudadoctor.facts import (
 )
 from cudadoctor.host import Host, which
 from cudadoctor.knowledge.headers import HEADERS
-from cudadoctor.probes import packages as distributions
 from cudadoctor.probes.packages import STACK, normalise
+from cudadoctor.probes.packages import probe as seen_in
 from cudadoctor.transaction import InstallerError
 
 if TYPE_CHECKING:
@@ -282,9 +282,7 @@ def _distributions(target: Target, host: Host, owned: set[str]) -> Iterator[Vers
     seen: set[str] = set()
     for folder in folders:
         sources = dict(_sources(host, folder, owned))
-        for found in distributions.probe(
-            host, structs.replace(target, site_packages=(folder,))
-        ).distributions:
+        for found in seen_in(host, structs.replace(target, site_packages=(folder,))).distributions:
             if found.name in seen or found.name.startswith("~") or not found.version:
                 continue
             seen.add(found.name)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
-from cudadoctor import __version__
 from cudadoctor.actions import Install, MakeFolder, MoveAside, Version
 from cudadoctor.ground import Conflict, Ground, exact_modes, step_path
 from cudadoctor.journal import (
@@ -59,10 +58,10 @@ class Taken(Struct, frozen=True):
     stayed: tuple[str, ...] = ()
 
 
-def new_run(book: Book, prefix: str, roots: Sequence[str]) -> Begin:
-    """Return the first record of a new run, with a name that no other run of this environment has."""
+def new_run(book: Book, prefix: str, roots: Sequence[str], version: str) -> Begin:
+    """Return the first record of a new run of this version, with a name that no other run here has."""
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Begin(book.next_run(time.strftime("%Y-%m-%d")), created, __version__, prefix, tuple(roots))
+    return Begin(book.next_run(time.strftime("%Y-%m-%d")), created, version, prefix, tuple(roots))
 
 
 def carry_out(

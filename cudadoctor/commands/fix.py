@@ -181,17 +181,23 @@ def _expected(action: Install, facts: Facts) -> Facts:
 def _show_plan(doctor: Doctor, report: Report, plan: Plan, prefix: str) -> int:
     repair = described(plan, report, report.tool, prefix)
     if doctor.options.format == "script":
-        from cudadoctor.render import script
-
-        target = report.target
-        what = target.prefix if isinstance(target, Target) else ""
-        text = script.render(
-            plan.changes, plan.held, prefix=prefix or what, what=what, created=report.created
-        )
-        sys.stdout.write(text)
+        _script(plan, report, prefix)
     else:
         _show(doctor, repair, report)
     return doctor.exit_code(report)
+
+
+def _script(plan: Plan, report: Report, prefix: str) -> None:
+    from cudadoctor.render import script
+
+    if not isinstance(report.target, Target) or not prefix:
+        raise UserMistake("--format script needs the machine itself: a saved report shows no steps")
+    what = f"{report.target.prefix} ({report.target.kind})"
+    try:
+        text = script.render(plan.changes, plan.held, prefix=prefix, what=what, created=report.created)
+    except ValueError as error:
+        raise UserMistake(f"no script can be written for this: {error}") from None
+    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
 
 
 def _show(doctor: Doctor, repair: Repair, report: Report) -> None:
@@ -214,7 +220,7 @@ def _apply(doctor: Doctor, bench: Bench, report: Report, plan: Plan) -> int:
     ]
     book = bench.book()
     try:
-        begin = new_run(book, bench.prefix, bench.ground.roots)
+        begin = new_run(book, bench.prefix, bench.ground.roots, __version__)
         carry_out(book, bench.ground, begin, intents, installer_of(bench), lambda _: None)
     except Failed as failed:
         after = "nothing was changed" if failed.restored else _half_done(begin)

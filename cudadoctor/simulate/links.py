@@ -184,8 +184,9 @@ def _seen_through(path: str, target: str, libraries: Libraries) -> Iterator[tupl
                 yield f"{path}{tail}", seen
         return
     folder, name = posixpath.split(path)
-    source = known.get(posixpath.dirname(target))
-    file = source.files.get(posixpath.basename(target)) if source else None
+    there, base = posixpath.split(target)
+    sources = (held for spelling, held in known.items() if there in (spelling, _real(spelling, libraries)))
+    file = next((held.files[base] for held in sources if base in held.files), None)
     if file is None:
         return
     made = {name: structs.replace(file, link=posixpath.relpath(target, folder), resolved=target)}

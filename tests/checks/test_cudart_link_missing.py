@@ -168,6 +168,18 @@ def test_no_link_is_made_through_another_one() -> None:
     assert others == [("conda-install", PREFIX, "cuda-cudart-dev=12.8")]
 
 
+def test_the_real_place_counts_where_the_toolkit_goes_by_a_link_too() -> None:
+    real, runtime = "/usr/local/cuda-12.8", {"libcudart.so.12": shared()}
+    kit = structs.replace(toolkit("/usr/local/cuda"), real=real, lib=("/usr/local/cuda/lib",), stubs=())
+    directories = {
+        "/usr/local/cuda/lib": LinkDirectory(True, runtime, f"{real}/lib"),
+        "/usr/local/cuda/lib64": LinkDirectory(True, runtime, f"{real}/lib"),
+        "/usr/local/cuda/lib64/stubs": ABSENT,
+    }
+    cure = cures(outcome(directories, toolkits(kit)))[0]
+    assert cure == ("toolkit-links", f"{real}/lib/libcudart.so", "libcudart.so.12")
+
+
 def test_no_link_is_made_where_lib64_leads_out_of_the_toolkit() -> None:
     assert cures(outcome(linked("/usr/lib64"))) == [("conda-install", PREFIX, "cuda-cudart-dev=12.8")]
 

@@ -93,7 +93,7 @@ def target(include: str = "/usr/include/python3.12") -> Target:
 
 def environ(**variables: str) -> Environ:
     held = {name: Variable(value, "environment") for name, value in variables.items()}
-    return Environ(held, "the current variables", ("/usr/bin",), "/work")
+    return Environ(held, "the current variables", ("/usr/bin",), "/here")
 
 
 def packages(flashinfer: str = "0.5.3", torch: str = "2.9.0", cuda: str = "12.8", *others: str) -> Packages:
@@ -254,7 +254,7 @@ def test_the_workspace_variable_moves_the_cache() -> None:
 
 
 def test_a_relative_workspace_is_below_the_current_folder() -> None:
-    files = {"/work/.cache/flashinfer/0.5.3/86/cached_ops/silu/build.ninja": ninja("silu")}
+    files = {"/here/.cache/flashinfer/0.5.3/86/cached_ops/silu/build.ninja": ninja("silu")}
     assert len(seen(files, FLASHINFER_WORKSPACE_BASE="").ops) == 1
 
 
@@ -360,7 +360,7 @@ def test_a_folder_that_a_variable_names_is_a_cache_if_it_holds_nothing_else(vari
 @pytest.mark.parametrize("variable", NAMED)
 @pytest.mark.parametrize("place", ["/", "/tmp", HOME, "", ".", "~", "/proc/self/fd", "/nowhere", "\0"])
 def test_no_place_of_other_things_becomes_a_cache(variable: str, place: str) -> None:
-    files = {"/tmp/x": "", f"{HOME}/x": "", "/work/x": ""}
+    files = {"/tmp/x": "", f"{HOME}/x": "", "/here/x": ""}
     assert folders(files, **{variable: place}) == set()
 
 
