@@ -218,7 +218,7 @@ def test_every_question_is_answered_as_after_the_steps(
         spelled = [f"{root}/{where}" for where in near] + near
         paths = list(dict.fromkeys([*paths, *(form.format(path) for path in spelled for form in SYSTEMATIC)]))
         fill(tree)
-        steps = []
+        steps: list[Step] = []
         for wish in wishes:
             if (step := as_step(root, wish)) is not None:
                 carry_out(step)
