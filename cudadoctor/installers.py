@@ -7,6 +7,7 @@ prefix, uv for what uv made, pip for the rest. Where its work would not last, or
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -282,7 +283,8 @@ def _distributions(target: Target, host: Host, owned: set[str]) -> Iterator[Vers
     seen: set[str] = set()
     for folder in folders:
         sources = dict(_sources(host, folder, owned))
-        for found in seen_in(host, structs.replace(target, site_packages=(folder,))).distributions:
+        here = seen_in(host, structs.replace(target, site_packages=(folder,)))
+        for found in here.distributions:
             if found.name in seen or found.name.startswith("~") or not found.version:
                 continue
             seen.add(found.name)
@@ -557,15 +559,14 @@ _TELLS = re.compile(r"^(?:error|fatal|critical)\b|^\w*(?:Error|Exception)\b|^[×
 def _reason(lines: Sequence[str]) -> str:
     """Return the last thing that says what went wrong, with the indented lines that belong to it."""
     plain = [line for line in lines if line.strip() and "for help visit" not in line]
-    told = [index for index, line in enumerate(plain) if _TELLS.search(line.strip())]
+    conflict = [index for index, line in enumerate(plain) if line.startswith("The conflict is caused by")]
+    told = conflict or [index for index, line in enumerate(plain) if _TELLS.search(line.strip())]
     if not told:
         return plain[-1].strip() if plain else ""
-    more = []
-    for line in plain[told[-1] + 1 : told[-1] + 6]:
-        if not line.startswith(" "):
-            break
-        more.append(line.strip())
-    return " ".join([plain[told[-1]].strip().removeprefix("╰─▶ "), *more])
+    more = itertools.takewhile(lambda line: line.startswith(" "), plain[told[-1] + 1 : told[-1] + 6])
+    part = "; " if conflict else " "
+    head = plain[told[-1]].strip().removeprefix("╰─▶ ")
+    return f"{head} {part.join(line.strip() for line in more)}".strip()
 
 
 # --- prediction ---------------------------------------------------------------------------------------------

@@ -350,17 +350,24 @@ class OverlayHost:
         return spot.back is not None and self._base.executable(spot.back or "/")
 
     def owner(self, path: str) -> int:
-        """See `Host.owner`; what is staged belongs to the owner of the folder it is in, or to us."""
+        """See `Host.owner`; what is staged is ours."""
         spot = self._spot(path, follow=False)
         if spot is None:
             return self._base.owner(path)
-        return self._base.owner(spot.back) if spot.back else os.geteuid()
-
-    # --- the base's own -------------------------------------------------------------------------------------
+        back = spot.back
+        return os.geteuid() if back is None else _named(path, lambda: self._base.owner(back or "/"))
 
     def locked(self, path: str) -> bool:
-        """See `Host.locked`."""
-        return self._base.locked(path)
+        """See `Host.locked`; nobody holds a file that is yet to be written."""
+        try:
+            spot = self._spot(path)
+        except OSError:
+            return False
+        if spot is None:
+            return self._base.locked(path)
+        return spot.back is not None and self._base.locked(spot.back or "/")
+
+    # --- the base's own -------------------------------------------------------------------------------------
 
     def cwd(self) -> str:
         """See `Host.cwd`; a folder that was moved aside is still where we are."""
@@ -526,8 +533,8 @@ class Remembering:
         return self._ask(self._base.owner, path)
 
     def locked(self, path: str) -> bool:
-        """See `Host.locked`; asked each time."""
-        return self._base.locked(path)
+        """See `Host.locked`: a lock that is given up meanwhile shall not look like what a plan clears."""
+        return self._ask(self._base.locked, path)
 
     def executable(self, path: str) -> bool:
         """See `Host.executable`."""

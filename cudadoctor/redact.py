@@ -243,6 +243,19 @@ def _forms() -> _Forms:
 def _without_secrets(text: str) -> str:
     if not _may_hold_secrets((text,)):
         return text
+    for _ in range(_PASSES):
+        masked = _masked(text)
+        if masked == text:
+            break
+        text = masked
+    return text
+
+
+#: What is masked can uncover what stood in its shadow: a text is gone through until nothing more is found.
+_PASSES = 8
+
+
+def _masked(text: str) -> str:
     forms = _forms()
     text = forms.token.sub(SECRET, text)
     text = forms.url.sub(f"://{SECRET}@", text)

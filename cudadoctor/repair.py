@@ -53,9 +53,12 @@ class Repair(Struct, frozen=True, omit_defaults=True):
     lines: tuple[Line, ...]
     held: tuple[Line, ...] = ()
     replayed: bool = False  #: planned from a file: nothing was predicted
+    apply_with: str = ""  #: the command that carries this plan out
     predicted_cleared: tuple[str, ...] = ()
     predicted_left: int = 0
     run: str = ""  #: what to undo it by; "" where nothing was changed
+    undo_with: str = ""  #: the command that takes it back
+    env_with: str = ""  #: the command whose output tells an open shell the new variables
     cleared: tuple[str, ...] = ()  #: as checked again afterwards
     left: int = 0
     surprises: tuple[str, ...] = ()  #: where that differs from what was predicted

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import shlex
 
 from msgspec import Struct
 
@@ -13,6 +15,7 @@ from cudadoctor.host import RealHost
 from cudadoctor.journal import IN_PREFIX, Book, Busy, Corrupt, Run, in_state, read_runs
 from cudadoctor.mistakes import UserMistake
 from cudadoctor.plan import roots_of
+from cudadoctor.redact import in_shell
 from cudadoctor.transaction import Installer
 
 
@@ -99,6 +102,13 @@ def open_bench(target: Target, host: RealHost) -> Bench:
         return Bench(target, host.realpath(target.prefix), Ground(roots_of(target, host)), host)
     except Conflict as conflict:
         raise UserMistake(str(conflict)) from None
+
+
+def command(options: argparse.Namespace, home: str, *argv: str) -> str:
+    """Return a command to copy that is about the same target as this one."""
+    named = (("--prefix", options.prefix), ("--python", options.python), ("--name", options.name))
+    target = [word for option, value in named if value for word in (option, value)]
+    return in_shell(shlex.join(["cudadoctor", *argv, *target]), home)
 
 
 def installer_of(bench: Bench) -> Installer:

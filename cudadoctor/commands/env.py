@@ -8,7 +8,7 @@ import sys
 from cudadoctor.actions import Export
 from cudadoctor.commands.book import open_bench
 from cudadoctor.commands.fix import Doctor
-from cudadoctor.exports import Edited, NoActivation, commands, merged, persisted
+from cudadoctor.exports import Edited, NoActivation, Unwritable, commands, merged, persisted
 from cudadoctor.facts import Target
 from cudadoctor.host import RealHost
 from cudadoctor.mistakes import UserMistake
@@ -27,8 +27,12 @@ def run(options: argparse.Namespace) -> int:
     bench = open_bench(report.target, real)
     plan = make_plan(report, doctor.fixes.fixes, doctor.wanted, doctor.site(host, bench, report))
     planned = [a for change in plan.changes for a in change.actions if isinstance(a, Export)]
-    exports = merged(_before(report.target, bench.prefix, real), planned)
-    sys.stdout.write(commands(exports, real.environ, bench.prefix, options.shell))
+    exports = merged(_before(report.target, report.target.prefix, real), planned)
+    try:
+        text = commands(exports, real.environ, report.target.prefix, options.shell)
+    except Unwritable as problem:
+        raise UserMistake(str(problem)) from None
+    sys.stdout.write(text)
     return 0
 
 

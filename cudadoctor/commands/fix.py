@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Struct, structs
 
 from cudadoctor import __version__
-from cudadoctor.actions import Install, Step
-from cudadoctor.commands.book import Bench, installer_of, open_bench
+from cudadoctor.actions import Install, Safety, Step
+from cudadoctor.commands.book import Bench, command, installer_of, open_bench
 from cudadoctor.commands.check import choose, failures, suppressed
 from cudadoctor.commands.look import Waiting, end_on_signals, facts_for
 from cudadoctor.config import Config, load_config
@@ -30,6 +30,7 @@ from cudadoctor.probes.target import Request
 from cudadoctor.registry import Fixes, Registry, load, load_fixes
 from cudadoctor.repair import Repair, described, titles
 from cudadoctor.report import Report, Tool
+from cudadoctor.show import visible
 from cudadoctor.transaction import Changed, Failed, carry_out, complete, new_run
 
 
@@ -52,12 +53,12 @@ def run(options: argparse.Namespace) -> int:
     if options.resume:
         return _resume(doctor, bench, left_open)
     if left_open and options.apply:
-        raise UserMistake(_interrupted(left_open[0]))
+        raise UserMistake(_interrupted(left_open[0], doctor, bench))
     plan = make_plan(report, doctor.fixes.fixes, doctor.wanted, doctor.site(host, bench, report))
     if options.apply and plan.steps:
         return _apply(doctor, bench, report, plan)
     for one in left_open:
-        sys.stderr.write(f"cudadoctor: {_interrupted(one)}\n")
+        sys.stderr.write(f"cudadoctor: {_interrupted(one, doctor, bench)}\n")
     return _show_plan(doctor, report, plan, bench.prefix)
 
 
@@ -70,12 +71,13 @@ def _must_make_sense(options: argparse.Namespace) -> None:
         raise UserMistake("--resume completes what a journal says: it takes no names and no --apply")
 
 
-def _interrupted(left: Run) -> str:
+def _interrupted(left: Run, doctor: Doctor, bench: Bench) -> str:
     """Say which run was interrupted, and what can be done about it."""
+    undo = doctor.command(bench.host, "undo", left.name)
     if left.status.startswith("undo"):
-        return f"undoing run {left.name} was interrupted: complete it with: cudadoctor undo {left.name}"
-    both = f"complete it with: cudadoctor fix --resume; or take it back: cudadoctor undo {left.name}"
-    return f"run {left.name} was interrupted: {both}"
+        return f"undoing run {left.name} was interrupted: complete it with: {undo}"
+    resume = doctor.command(bench.host, "fix", "--resume")
+    return f"run {left.name} was interrupted: complete it with: {resume}; or take it back: {undo}"
 
 
 class Doctor(Struct, frozen=True):
@@ -153,6 +155,10 @@ class Doctor(Struct, frozen=True):
             expect=_expected,
         )
 
+    def command(self, host: RealHost, *argv: str) -> str:
+        """Return a command on the same target, to copy."""
+        return command(self.options, host.home(), *argv)
+
     def exit_code(self, report: Report) -> int:
         """Return what `check` would return."""
         name = self.options.fail_on or self.config.fail_on
@@ -179,7 +185,9 @@ def _expected(action: Install, facts: Facts) -> Facts:
 
 
 def _show_plan(doctor: Doctor, report: Report, plan: Plan, prefix: str) -> int:
-    repair = described(plan, report, report.tool, prefix)
+    repair = structs.replace(
+        described(plan, report, report.tool, prefix), apply_with=_apply_with(doctor, plan)
+    )
     if doctor.options.format == "script":
         _script(plan, report, prefix)
     else:
@@ -198,6 +206,14 @@ def _script(plan: Plan, report: Report, prefix: str) -> None:
     except ValueError as error:
         raise UserMistake(f"no script can be written for this: {error}") from None
     sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+
+
+def _apply_with(doctor: Doctor, plan: Plan) -> str:
+    if doctor.options.facts or not plan.changes:
+        return ""
+    unsafe = ["--unsafe"] if any(change.safety is Safety.UNSAFE for change in plan.changes) else []
+    ignored = [word for name in doctor.options.ignore for word in ("--ignore", name)]
+    return doctor.command(RealHost(), "fix", "--apply", *unsafe, *ignored, *doctor.wanted.names)
 
 
 def _show(doctor: Doctor, repair: Repair, report: Report) -> None:
@@ -223,15 +239,21 @@ def _apply(doctor: Doctor, bench: Bench, report: Report, plan: Plan) -> int:
         begin = new_run(book, bench.prefix, bench.ground.roots, __version__)
         carry_out(book, bench.ground, begin, intents, installer_of(bench), lambda _: None)
     except Failed as failed:
-        after = "nothing was changed" if failed.restored else _half_done(begin)
+        after = "nothing was changed" if failed.restored else _half_done(doctor, bench, begin)
         raise UserMistake(f"{failed}: {after}") from None
     finally:
         book.close()
-    return _check_again(doctor, bench, report, plan, structs.replace(repair, run=begin.run))
+    return _check_again(doctor, bench, report, plan, _with_commands(doctor, bench, repair, begin.run))
 
 
-def _half_done(begin: Begin) -> str:
-    return f"and what was done could not all be taken back: cudadoctor undo {begin.run}"
+def _with_commands(doctor: Doctor, bench: Bench, repair: Repair, run: str) -> Repair:
+    undo, env = doctor.command(bench.host, "undo", run), doctor.command(bench.host, "env")
+    return structs.replace(repair, run=run, undo_with=undo, env_with=env)
+
+
+def _half_done(doctor: Doctor, bench: Bench, begin: Begin) -> str:
+    undo = doctor.command(bench.host, "undo", begin.run)
+    return f"and what was done could not all be taken back: {undo}"
 
 
 def _check_again(doctor: Doctor, bench: Bench, report: Report, plan: Plan, repair: Repair) -> int:
@@ -291,7 +313,7 @@ def _resume(doctor: Doctor, bench: Bench, left_open: Sequence[Run]) -> int:
         raise UserMistake("no run was interrupted: there is nothing to complete")
     run = left_open[0]
     if run.status.startswith("undo"):
-        raise UserMistake(_interrupted(run))
+        raise UserMistake(_interrupted(run, doctor, bench))
     bench.must_be_its_own(run)
     book = bench.book(run)
     try:
@@ -302,5 +324,5 @@ def _resume(doctor: Doctor, bench: Bench, left_open: Sequence[Run]) -> int:
         raise UserMistake(f"run {run.name} could not be completed: {failed}") from None
     finally:
         book.close()
-    print(f"completed run {run.name}; undo with: cudadoctor undo {run.name}")
+    print(visible(f"completed run {run.name}; undo with: {doctor.command(bench.host, 'undo', run.name)}"))
     return doctor.exit_code(doctor.judge(doctor.first_look(RealHost())))

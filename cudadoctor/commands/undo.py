@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from cudadoctor.commands.book import Bench, installer_of, open_bench
 from cudadoctor.commands.look import end_on_signals, facts_for
 from cudadoctor.facts import Target
 from cudadoctor.host import RealHost
-from cudadoctor.journal import Intent, Run
+from cudadoctor.journal import IN_PREFIX, Intent, Run
 from cudadoctor.mistakes import UserMistake, nearest
 from cudadoctor.redact import in_shell
 from cudadoctor.repair import undone_in_words
@@ -90,12 +91,21 @@ def _refusal(chosen: Run, runs: list[Run], changed: Changed) -> str:
 def _say(chosen: Run, done: list[Intent], taken: Taken, bench: Bench) -> None:
     prefix = chosen.begin.prefix
     for intent in done:
+        if getattr(intent.step, "path", "") in taken.stayed:
+            continue
         print(visible(f"  {undone_in_words(intent.step, prefix)}"))
     for path in taken.stayed:
+        if _holds_only_journals(path, bench):
+            continue
         print(visible(f"  left: {_tilde(path, bench)}: something else is in it"))
     for path in taken.kept:
         print(visible(f"  kept what was in the way: {_tilde(path, bench)}"))
     print(visible(f"undone: run {chosen.name} in {_tilde(bench.target.prefix, bench)}"))
+
+
+def _holds_only_journals(path: str, bench: Bench) -> bool:
+    """Return whether a folder stayed for the journals alone: that is no news."""
+    return f"{path}/{os.path.basename(IN_PREFIX)}" in bench.folders and len(os.listdir(path)) == 1
 
 
 def _purge(options: argparse.Namespace, runs: list[Run], bench: Bench) -> int:

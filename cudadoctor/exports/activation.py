@@ -201,9 +201,9 @@ def _in_csh(place: str, command: str) -> str:
     # apart. So sh gets its command by a variable, and expands it itself.
     return (
         f"if ($?{place}) then\n"
-        f"    setenv _CUDADOCTOR_CSH '{command}'\n"
-        '    eval "`printenv _CUDADOCTOR_CSH | /bin/sh`"\n'
-        "    unsetenv _CUDADOCTOR_CSH\n"
+        f"    setenv _CUDADOCTOR_RUN '{command}'\n"
+        '    eval "`printenv _CUDADOCTOR_RUN | /bin/sh`"\n'
+        "    unsetenv _CUDADOCTOR_RUN\n"
         "endif\n"
     )
 

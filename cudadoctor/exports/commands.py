@@ -61,12 +61,13 @@ def _csh(changed: Mapping[str, str | None]) -> str:
     return "".join(lines)
 
 
-# Docker Compose (compose-go, dotenv/parser.go) and python-dotenv (parser.py), read 2026-11: alike are bare
-# values without anything special, single quotes as long as no backslash stands before a quote, a backslash or
-# the end, and double quotes with \" in them. python-dotenv expands ${NAME} in single quotes too.
+# Read by Docker Compose (compose-spec/compose-go, dotenv/parser.go) and python-dotenv 1.2.4 (parser.py), both
+# read 2026-11-21. They take alike: a bare value without anything special; single quotes where no backslash
+# stands before a quote, a backslash or the end; double quotes with nothing to escape in them. python-dotenv
+# expands ${NAME} in single quotes too, and older Compose loses quotes at the end of a value.
 _BARE = re.compile(r"[\w./:@%+,=~^-]*", re.ASCII)
 _NOT_SINGLE = re.compile(r"""['\r\n]|\\\\|\\$|\$\{""")
-_NOT_DOUBLE = re.compile(r"[$\\`\r\n]")
+_NOT_DOUBLE = re.compile(r"""["$\\`\r\n]""")
 
 
 def _dotenv(changed: Mapping[str, str | None]) -> str:
@@ -79,7 +80,7 @@ def _dotenv_value(name: str, value: str) -> str:
     if not _NOT_SINGLE.search(value):
         return f"'{value}'"
     if not _NOT_DOUBLE.search(value):
-        return '"' + value.replace('"', '\\"') + '"'
+        return f'"{value}"'
     raise Unwritable(f"{name}: the readers of .env files disagree on a value such as {value!r}")
 
 

@@ -30,7 +30,7 @@ def probe(host: Host, target: Target) -> Repairs:
         for folder, run in runs
         if run.is_open
     )
-    pending, source = _pending(host, target, prefix) if target.active else ((), "")
+    pending, source = _pending(host, target) if target.active else ((), "")
     return Repairs(len(runs), left, problem, pending, source)
 
 
@@ -46,8 +46,11 @@ def _folders(host: Host, prefix: str) -> list[str]:
     return folders
 
 
-def _pending(host: Host, target: Target, prefix: str) -> tuple[tuple[str, ...], str]:
-    """Return the variables that our activation file would change now, and that file."""
+def _pending(host: Host, target: Target) -> tuple[tuple[str, ...], str]:
+    """Return the variables that our activation file would change now, and that file.
+
+    The environment is spelled as activation spells it, for the values name it so.
+    """
     from cudadoctor.exports import Edited, NoActivation, outcome, persisted
 
     def read(path: str) -> bytes | None:
@@ -56,6 +59,7 @@ def _pending(host: Host, target: Target, prefix: str) -> tuple[tuple[str, ...], 
         except OSError:
             return None
 
+    prefix = target.prefix
     try:
         exports = persisted(target.kind, prefix, read)
     except NoActivation:

@@ -79,7 +79,7 @@ def _clears(line: Line) -> str:
 def _held(page: Page, line: Line) -> None:
     """Write what is not done: the command that would do it, for which check, and why not."""
     command = (line.detail or line.what) if line.verb in ("", "install") else ""
-    what = page.command(command) if command else _what(page, line)
+    what = page.command(command) if command else f"{_what(page, line)}   {page.shown(line.detail)}".rstrip()
     why = line.refused if line.refused != "shown only" else ""
     said = ": ".join(filter(None, [", ".join(line.checks), page.shown(why)]))
     page.line([("  ", ""), (f"{line.number}  ", "bold"), (what, "green" if command else "")])
@@ -93,19 +93,15 @@ def _prospect(page: Page, repair: Repair) -> None:
     elif repair.replayed:
         page.line([("A saved report is of another machine: apply there.", "")])
     elif repair.lines:
-        page.line([("Nothing was changed. Apply with: ", ""), (_again(repair), "green")])
+        page.line([("Nothing was changed. Apply with: ", ""), (page.command(repair.apply_with), "green")])
     else:
         page.line([(f"{_findings(repair.found)}, and nothing here that cudadoctor could do about them.", "")])
-
-
-def _again(repair: Repair) -> str:
-    return "cudadoctor fix --apply" + (" --unsafe" if any(x.safety == "unsafe" for x in repair.lines) else "")
 
 
 def _result(page: Page, repair: Repair) -> None:
     marks = "  ".join(f"{page.marks.passed} {line.number}" for line in repair.lines)
     gone = f"checked again: {_findings(len(repair.cleared))} gone, {repair.left} left"
-    undo = f"cudadoctor undo {repair.run}"
+    undo = page.command(repair.undo_with)
     page.line(
         [(marks, COLOURS["passed"]), (f"   {gone}", ""), ("          undo with: ", "dim"), (undo, "green")]
     )
@@ -114,10 +110,14 @@ def _result(page: Page, repair: Repair) -> None:
     if any(line.verb == "write" for line in repair.lines):
         page.text(
             [],
-            'An open shell does not know them yet: activate again, or run there: eval "$(cudadoctor env)"',
+            f"An open shell does not know them yet: activate again, or run there: {_evaluated(page, repair)}",
             "yellow",
             0,
         )
+
+
+def _evaluated(page: Page, repair: Repair) -> str:
+    return f'eval "$({page.command(repair.env_with)})"'
 
 
 def render_runs(rows: Sequence[tuple[str, str, str, str]], *, stream: TextIO, home: str) -> None:
