@@ -273,7 +273,7 @@ class _Planner:
             packages = dict.fromkeys(name for change in same for name in _installs(change).packages)
             checks = tuple(dict.fromkeys(check for change in same for check in change.checks))
             joined = Change(same[0].fix, same[0].safety, (Install(tool, tuple(packages)),), checks)
-            yield self._with_steps(joined, facts)
+            yield joined if self.site is None else self._with_steps(joined, facts)
 
     def _exported(self, changes: Sequence[Change]) -> Change:
         from cudadoctor.exports import merged

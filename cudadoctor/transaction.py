@@ -77,12 +77,13 @@ def carry_out(
     `tell` hears of each step that is done.
     """
     journal = book.begin(begin, intents)
+    begun: list[Intent] = []
     try:
         try:
-            _do_all(ground, begin.run, intents, journal, installer, tell)
+            _do_all(ground, begin.run, _noted(intents, begun), journal, installer, tell)
             journal.append(Ended("applied"))
         except BaseException as error:
-            restored = _give_up(ground, begin.run, intents, journal, installer, error)
+            restored = _give_up(ground, begin.run, begun, journal, installer, error)
             if isinstance(error, Exception):
                 raise Failed(_says(error), restored) from error
             raise
@@ -186,6 +187,13 @@ def _do_all(
             tell(intent)
 
 
+def _noted(intents: Sequence[Intent], begun: list[Intent]) -> Iterator[Intent]:
+    """Yield each step, noted as begun."""
+    for intent in intents:
+        begun.append(intent)
+        yield intent
+
+
 def _give_up(
     ground: Ground,
     run: str,
@@ -194,15 +202,17 @@ def _give_up(
     installer: Installer,
     error: BaseException,
 ) -> bool:
-    """Take back what was done; return whether all of it is as it was.
+    """Take back what was begun; return whether all of it is as it was.
 
+    What a step found in its place before it did anything is not its own, and stays.
     A journal that has no room left for the end of the story is removed: there is none to tell.
     """
     try:
         with exact_modes():
             for intent in reversed(intents):
                 ground.clean(intent.step, mark(run, intent.number))
-                _take_one_back(ground, run, intent, installer, False)
+                if not (isinstance(error, Conflict) and intent is intents[-1]):
+                    _take_one_back(ground, run, intent, installer, False)
     except (Conflict, OSError, InstallerError):
         return False
     try:

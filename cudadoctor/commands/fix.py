@@ -40,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
     doctor = Doctor.of(options)
     if options.facts:
         report = doctor.judge(facts_for(options, everything()))
-        return _show_plan(doctor, report, make_plan(report, doctor.fixes.fixes, doctor.wanted, None), "")
+        prefix = report.target.prefix if isinstance(report.target, Target) else ""
+        return _show_plan(doctor, report, make_plan(report, doctor.fixes.fixes, doctor.wanted, None), prefix)
     real = RealHost()
     host = Remembering(real)
     report = doctor.judge(doctor.first_look(host))

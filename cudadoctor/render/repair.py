@@ -78,7 +78,7 @@ def _clears(line: Line) -> str:
 
 def _held(page: Page, line: Line) -> None:
     """Write what is not done: the command that would do it, for which check, and why not."""
-    command = (line.detail or line.what) if line.verb in ("", "install") else ""
+    command = {"": line.what, "install": line.detail}.get(line.verb, "")
     what = page.command(command) if command else f"{_what(page, line)}   {page.shown(line.detail)}".rstrip()
     why = line.refused if line.refused != "shown only" else ""
     said = ": ".join(filter(None, [", ".join(line.checks), page.shown(why)]))

@@ -21,9 +21,7 @@ __all__ = ["conda"]
 LINKS = ("cudart-link-missing", "libcuda-link-missing")
 
 
-def program(
-    *argv: str, before: Sequence[str] = (), **environ: str
-) -> subprocess.CompletedProcess[str]:
+def program(*argv: str, before: Sequence[str] = (), **environ: str) -> subprocess.CompletedProcess[str]:
     """Run the program, behind `before` where it is given."""
     command = [*before, sys.executable, "-m", "cudadoctor", *argv]
     return subprocess.run(command, capture_output=True, text=True, env=clean(**environ), timeout=120)
@@ -35,7 +33,8 @@ def fixed(prefix: Path, *argv: str, before: Sequence[str] = (), **environ: str) 
     planned = program("fix", *argv, *common, before=before, **environ)
     ran = program("fix", *argv, *common, "--apply", before=before, **environ)
     assert ran.stderr == planned.stderr == "" and ran.returncode in (0, 1)
-    done, plan = json.loads(ran.stdout), json.loads(planned.stdout)
+    done: dict[str, Any] = json.loads(ran.stdout)
+    plan = json.loads(planned.stdout)
     for known in ("found", "lines", "held", "predicted_cleared", "predicted_left"):
         assert plan.get(known) == done.get(known), "the plan that was shown is the one that was carried out"
     assert done["run"] and done.get("surprises", []) == []
@@ -129,7 +128,7 @@ def test_a_conda_prefix_links_after_fix_and_is_as_before_after_undo(
     before = snapshot(conda)
     done = fixed(conda, **environ)
     assert set(LINKS) <= set(done["cleared"])
-    assert [line["what"] for line in done["lines"]][0] == "lib64 -> lib"
+    assert done["lines"][0]["what"] == "lib64 -> lib"
     assert [link(line, tmp_path, **environ) for line in lines.values()] == ["", ""]
     moved = conda.rename(conda.with_name("moved"))
     for line in lines.values():
@@ -275,19 +274,26 @@ def test_nothing_is_written_through_a_lib64_that_leads_elsewhere(conda: Path, tm
     assert snapshot(conda) == before
 
 
-def test_an_export_behind_an_unset_list_leaves_no_empty_entry(conda: Path, gxx: str, tmp_path: Path) -> None:
-    plant_distribution(conda, "apache-tvm-ffi", "0.1.2")
-    environ = {"CUDA_HOME": str(conda)}
-    done = fixed(conda, "cuda-headers-missing", **environ)
-    printed = program("env", "--prefix", str(conda), "--no-config", **environ).stdout
+@pytest.mark.parametrize("value", [None, "/mine"])
+def test_cpath_is_exported_behind_what_it_has_and_without_an_empty_entry(
+    conda: Path, gxx: str, value: str | None
+) -> None:
+    (conda / "include").mkdir()  # as with every Python that conda brings: no link can be made
+    environ = {"CUDA_HOME": str(conda)} | ({"CPATH": value} if value else {})
+    before = snapshot(conda)
+    fixed(conda, "cuda-headers-missing", **environ)
+    script = conda / "etc/conda/activate.d/cudadoctor.sh"
+    end = conda / "etc/conda/deactivate.d/cudadoctor.sh"
+    ask = f'. "{script}"; echo "$CPATH"; . "{end}"; echo "${{CPATH-unset}}"'
+    command = ["bash", "--norc", "-c", ask]
     shown = subprocess.run(
-        ["bash", "--norc", "-c", f'{printed}\necho "$CPATH"\necho "$LIBRARY_PATH"'],
-        capture_output=True, text=True, env=clean(**environ),
-    )  # fmt: skip
+        command, capture_output=True, text=True, env=clean(**environ, CONDA_PREFIX=str(conda))
+    )
+    headers = f"{conda}/targets/x86_64-linux/include"
     assert shown.stderr == ""
-    for value in filter(None, shown.stdout.splitlines()):
-        assert "" not in value.split(":")
-    assert any("CPATH" in line.get("detail", "") for line in done["lines"]) == ("CPATH" in printed)
+    assert shown.stdout.splitlines() == [f"{value}:{headers}" if value else headers, value or "unset"]
+    undone(conda, **environ)
+    assert snapshot(conda) == before
 
 
 # --- what is predicted is what is found ---------------------------------------------------------------------
@@ -297,8 +303,7 @@ def test_an_empty_entry_of_library_path_is_taken_out(conda: Path, gxx: str) -> N
     environ = {"CUDA_HOME": str(conda), "CONDA_PREFIX": str(conda), "LIBRARY_PATH": f"{conda}/lib::"}
     environ["PATH"] = f"{conda}/bin:{os.environ['PATH']}"
     gap = check(conda, **environ)["library-path-gap"]
-    if gap["outcome"] != "failed":
-        pytest.fail(f"the empty entry is not found: {gap}")
+    assert gap["outcome"] == "failed"
     before = snapshot(conda)
     fixed(conda, "library-path-gap", **environ)
     undone(conda, **environ)
