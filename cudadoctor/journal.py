@@ -231,6 +231,7 @@ class Book:
         except BaseException:
             journal.close()
             _drop(self._fd, draft)
+            _drop(self._fd, name)  # there by now perhaps, but not surely on disk: nothing is done by it
             raise
         journal.name = name
         return journal

@@ -76,7 +76,10 @@ def carry_out(
 
     `tell` hears of each step that is done.
     """
-    journal = book.begin(begin, intents)
+    try:
+        journal = book.begin(begin, intents)
+    except OSError as error:
+        raise Failed(_says(error), True) from error
     begun: list[Intent] = []
     try:
         try:
@@ -96,7 +99,7 @@ def complete(
 ) -> None:
     """Do what an interrupted run left undone; raise Changed before anything is done, Failed after that."""
     _must_stand(ground, run, run.intents)
-    journal = book.reopen(run)
+    journal = _reopened(book, run)
     try:
         for intent in run.intents:
             ground.clean(intent.step, mark(run.name, intent.number))
@@ -120,7 +123,7 @@ def take_back(
     intents = [intent for intent in run.intents if intent.number not in gone]
     if not force:
         _must_stand(ground, run, intents, installer)
-    journal = book.reopen(run)
+    journal = _reopened(book, run)
     try:
         journal.append(Undoing(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), force))
         kept = [
@@ -166,6 +169,13 @@ def _removed(ground: Ground, step: MoveAside) -> bool:
 
 class InstallerError(Exception):
     """What an installer said when it failed."""
+
+
+def _reopened(book: Book, run: Run) -> Journal:
+    try:
+        return book.reopen(run)
+    except OSError as error:
+        raise Failed(_says(error), False) from error
 
 
 def _do_all(
