@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from cudadoctor.actions import Export
 from cudadoctor.exports.commands import fish_quoted
@@ -112,7 +112,10 @@ _STATED = re.compile(rb"^# cudadoctor: ([^\n]*)\n", re.MULTILINE)
 
 
 def _header(exports: Sequence[Export]) -> str:
-    return f"# cudadoctor: {msgspec.json.encode(exports).decode()}\n{_NOTE}"
+    # Plain ones first: before Python 3.11, what tuple() makes of an empty iterator is not the `()` that
+    # msgspec leaves out, and the line would not be the one that its reader writes again.
+    plain = [structs.replace(each, add=each.add or (), remove=each.remove or ()) for each in exports]
+    return f"# cudadoctor: {msgspec.json.encode(plain).decode()}\n{_NOTE}"
 
 
 def _from_header(content: bytes) -> tuple[Export, ...] | None:
