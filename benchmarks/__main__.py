@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.injections import add_links, variables
+from benchmarks.injections import make_environment as make_broken
 from benchmarks.synthetic import make_environment
 
 JSON = ("-m", "cudadoctor", "check", "--format", "json", "--no-config")
@@ -31,10 +34,11 @@ class Run(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One command to time, by a short name."""
+    """One command to time, by a short name, and one that is run after it and not timed."""
 
     name: str
     argv: tuple[str, ...]
+    after: tuple[str, ...] = ()
 
 
 def time_once(argv: Sequence[str], environ: dict[str, str]) -> Run:
@@ -51,6 +55,8 @@ def measure(cases: Sequence[Case], runs: int, environ: dict[str, str]) -> dict[s
     for number in range(runs + 1):
         for case in cases:
             run = time_once(case.argv, environ)
+            if case.after:
+                time_once(case.after, environ)
             if number:
                 taken[case.name].append(run)
     return {
@@ -69,6 +75,7 @@ def main() -> int:
     target = ("--prefix", options.prefix) if options.prefix else ()
     broken = _against_the_floor(target, options.prefix, options.runs)
     broken += _against_size(options.runs)
+    broken += _against_check(options.runs)
     for line in broken:
         print(f"BROKEN: {line}")
     return 1 if broken else 0
@@ -133,6 +140,34 @@ def _against_size(runs: int) -> list[str]:
     limits = [
         ("1,000 distributions and 600 records / 170 of each", medians["1,000 and 600"].seconds / base, 4.0),
         ("20,000 files more / without them", medians["170, 20,000 files more"].seconds / base, 1.15),
+    ]
+    return [line for row in limits if (line := _judge(*row))]
+
+
+def _against_check(runs: int) -> list[str]:
+    """Compare a plan with the check it starts from, and carrying it out, fsync included, with the plan."""
+    if shutil.which("gcc") is None:
+        print("skipped: gcc is needed to make an environment that is broken")
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder).resolve()
+        make_broken(root)
+        add_links(root, 8)
+        environ, target = variables(root), ("--prefix", str(root / "env"))
+        me = (sys.executable, "-m", "cudadoctor")
+        undo = (*me, "undo", *target)
+        cases = [
+            Case("check of a broken environment", (me[0], *TEXT, *target)),
+            Case("fix", (*me, "fix", "--no-config", *target)),
+            Case("fix --apply: ten links, six files", (*me, "fix", "--no-config", *target, "--apply"), undo),
+        ]
+        medians = measure(cases, runs, environ)
+    for name, run in medians.items():
+        print(f"{run.seconds * 1000:9.1f} ms {run.peak_mib:7.1f} MiB  {name}")
+    check, plan, apply = (medians[case.name].seconds for case in cases)
+    limits = [
+        ("fix / check", plan / check, 1.6),
+        ("ms of fix --apply beyond fix", (apply - plan) * 1000, 50.0),
     ]
     return [line for row in limits if (line := _judge(*row))]
 

@@ -29,7 +29,7 @@ from msgspec import Struct
 from cudadoctor.actions import Export
 from cudadoctor.exports import files
 from cudadoctor.host import RealHost
-from cudadoctor.journal import read_runs
+from cudadoctor.journal import IN_PREFIX, in_state, read_runs
 
 #: Every call that can change a file, its name or its mode, or lock it, and the one that opens folders.
 CALLS = (
@@ -78,6 +78,27 @@ def make_environment(root: Path) -> None:
     _operator(root / "cache/.cache/flashinfer/0.5.3/90a/cached_ops/silu_and_mul", root)
     (root / "home").mkdir()
     _activation(env)
+
+
+def add_links(root: Path, number: int) -> None:
+    """Break so many links more, to libraries that have a newer number now."""
+    for name in ("cufft", "curand", "cusolver", "cusparse", "nvJitLink", "nvjpeg", "npp", "cupti")[:number]:
+        shutil.copy(root / "env/lib/libcudart.so.12", root / f"env/lib/lib{name}.so.12")
+        (root / f"env/lib/lib{name}.so").symlink_to(f"/gone/lib{name}.so.12.4")
+
+
+def variables(root: Path) -> dict[str, str]:
+    """Return the variables that every command gets."""
+    return {
+        "PATH": f"{root}/env/bin:/usr/bin:/bin",
+        "HOME": f"{root}/home",
+        "CUDA_HOME": f"{root}/wrong",
+        "FLASHINFER_WORKSPACE_BASE": f"{root}/cache",
+        "MAX_JOBS": "4",
+        "LANG": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
 
 
 def _packages(site: Path) -> None:
@@ -138,7 +159,7 @@ class Injection(Struct, frozen=True):
 
     command: str
     call: str
-    how: str  #: KILL or the name of an error
+    how: str  #: KILL, the name of an error, or SHORT: what a file may grow to, so that a line is torn off
     number: int
 
     def __str__(self) -> str:
@@ -159,12 +180,17 @@ class Ward:
         self.before = self.tree()
         self.paths = {"apply": self._paths("apply")}
         self.after = self.tree()
+        (journal,) = self.root.glob(f"env/{IN_PREFIX}/journal/*.jsonl")
+        written = journal.read_bytes()
+        #: Sizes of the journal from where all is said that is about to be done.
+        self.sizes = range(written.index(b'{"record":"done"') + 1, len(written))
         self.keep("repaired")
         self.paths["undo"] = self._paths("undo")
         self.put("broken")
         self.injected(Injection("apply", "renameat", "KILL", 6))  # in the middle of the steps
         self.keep("killed")
         self.paths["resume"] = self._paths("resume")
+        self.met = {command: self._met(command) for command in ARGUMENTS}
 
     def keep(self, state: str) -> None:
         """Copy the ward away under a name."""
@@ -185,8 +211,9 @@ class Ward:
         entries: dict[str, tuple[int, bytes]] = {}
         times: dict[str, int] = {}
         for folder, folders, names in os.walk(self.root):
-            if folder == f"{self.root}/env/etc" and "cudadoctor" in folders:
-                folders.remove("cudadoctor")
+            for journals, name in (("env/etc", "cudadoctor"), ("home", ".local")):
+                if folder == f"{self.root}/{journals}" and name in folders:
+                    folders.remove(name)
             for path in (f"{folder}/{name}" for name in (*folders, *names)):
                 found = os.lstat(path)
                 body = b""
@@ -202,11 +229,14 @@ class Ward:
         command = [*tracer, sys.executable, "-m", "cudadoctor", *argv, "--prefix", f"{self.root}/env"]
         if argv[0] != "undo":
             command.append("--no-config")
-        ran = subprocess.run(command, capture_output=True, text=True, env=self._variables(), timeout=120)
+        ran = subprocess.run(command, capture_output=True, text=True, env=variables(self.root), timeout=120)
         return Ran(ran.returncode, ran.stdout, ran.stderr)
 
     def injected(self, injection: Injection) -> Ran:
         """Run a command with something injected into the main thread: that alone changes files."""
+        if injection.how == "SHORT":
+            ran = self.run(*ARGUMENTS[injection.command], tracer=["prlimit", f"--fsize={injection.number}"])
+            return Ran(ran.status, ran.out, ran.err, "File too large" in ran.err)
         log = self.kept / "trace"
         when = f"{injection.number}{'+' if injection.how.endswith('+') else ''}"
         what = "signal=SIGKILL" if injection.how == "KILL" else f"error={injection.how.rstrip('+')}"
@@ -219,20 +249,10 @@ class Ward:
 
     def open_runs(self) -> list[str]:
         """Return the status of every run that is left half done."""
-        runs = read_runs(RealHost(), f"{self.root}/env/etc/cudadoctor")
+        prefix = f"{self.root}/env"
+        folders = f"{prefix}/{IN_PREFIX}", in_state(prefix, {}, f"{self.root}/home")
+        runs = [run for folder in folders for run in read_runs(RealHost(), folder)]
         return [run.status for run in runs if run.is_open]
-
-    def _variables(self) -> dict[str, str]:
-        return {
-            "PATH": f"{self.root}/env/bin:/usr/bin:/bin",
-            "HOME": f"{self.root}/home",
-            "CUDA_HOME": f"{self.root}/wrong",
-            "FLASHINFER_WORKSPACE_BASE": f"{self.root}/cache",
-            "MAX_JOBS": "4",
-            "LANG": "C.UTF-8",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        }
 
     def _paths(self, command: str) -> list[str]:
         """Run a command undisturbed and return every path and folder that it opened or changed files in."""
@@ -243,14 +263,35 @@ class Ward:
         )
         assert ran.status in (0, 1) and not ran.err, ran
         found: dict[str, None] = {}
-        lines = log.read_text(errors="replace").splitlines()
-        begun = next(n for n, line in enumerate(lines) if "flock(" in line)
-        for line in lines[begun - 8 :]:
+        for line in _from_the_lock_on(log):
             folder = next(iter(re.findall(rf"<({re.escape(str(self.root))}[^>]*)>", line)), "")
             if folder and not line.startswith(("getdents", "newfstatat", "close")):
                 found[folder] = None
                 found |= {f"{folder}/{name}": None for name in re.findall(r', "([^"/]+)", O_', line)}
         return list(found)
+
+    def _met(self, command: str) -> dict[str, tuple[int, int]]:
+        """Return which calls a command makes on these paths, each with its first and its last number.
+
+        Of openat those that are made between the lock and the last word in the journal: others only look.
+        """
+        self.start(command)
+        log = self.kept / "trace"
+        tracer = ["strace", "-qqq", "-o", str(log), "-e", f"trace={','.join(CALLS)}"]
+        tracer += [part for path in self.paths[command] for part in ("-P", path)]
+        self.run(*ARGUMENTS[command], tracer=tracer)
+        calls = [line.partition("(")[0] for line in log.read_text(errors="replace").splitlines()]
+        begun = max(0, calls.index("flock") - 8)
+        ended = len(calls) - calls[::-1].index("fsync")
+        met = {call: (1, calls.count(call)) for call in CALLS if call in calls}
+        return {**met, "openat": (calls[:begun].count("openat") + 1, calls[:ended].count("openat"))}
+
+
+def _from_the_lock_on(log: Path) -> list[str]:
+    """Return the lines of a trace from where the folder of the journals is opened, just before its lock."""
+    lines = log.read_text(errors="replace").splitlines()
+    locked = next(number for number, line in enumerate(lines) if line.startswith("flock"))
+    return lines[max(0, locked - 8) :]
 
 
 # --- what has to be true afterwards -------------------------------------------------------------------------
@@ -313,7 +354,7 @@ def _settled(ward: Ward, injection: Injection, ran: Ran) -> Iterator[str]:
         again = ward.run("undo")
         yield from _is(ward, ward.before, "undo", again, (0,), times=True)
     elif as_before and as_after:
-        yield f"neither before ({', '.join(as_before)}) nor after ({', '.join(as_after)})"
+        yield f"neither before ({', '.join(as_before[:3])}) nor after ({', '.join(as_after[:3])})"
     elif as_before and injection.how != "KILL" and ran.status == 2:
         yield f"all was done, and said to have failed: {ran.err}"
 
@@ -343,13 +384,17 @@ class Row(Struct, frozen=True):
 
 
 def every(ward: Ward, command: str, call: str, how: str) -> Row:
-    """Inject at the first call, the second, ... until a run gets by with nothing injected."""
+    """Inject at the first call, the second, ... and the last that a run makes undisturbed."""
+    first, last = ward.met[command].get(call, (1, 0))
+    numbers = range(first, last + 1)
+    if how == "SHORT":
+        numbers = ward.sizes[::7] if (command, call) == ("apply", "write") else range(0)
     lost: list[str] = []
-    number = 1
-    while (found := losses(ward, injection := Injection(command, call, how, number))) is not None:
-        lost += [f"{injection}: {each}" for each in found]
-        number += 1
-    return Row(command, call, how, number - 1, tuple(lost))
+    for number in numbers:
+        injection = Injection(command, call, how, number)
+        found = losses(ward, injection)
+        lost += [f"{injection}: {each}" for each in (["was not met again"] if found is None else found)]
+    return Row(command, call, how, len(numbers), tuple(lost))
 
 
 def measure(folder: Path, kinds: Sequence[tuple[str, str, str]], jobs: int) -> Iterator[Row]:
@@ -373,12 +418,12 @@ def main() -> int:
     """Print a row for each call that was met, then the losses; return 1 where there are any."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", nargs="*", default=CALLS, metavar="CALL")
-    parser.add_argument("--how", nargs="*", default=("KILL", *ERRORS))
+    parser.add_argument("--how", nargs="*", default=("KILL", "SHORT", *ERRORS))
     parser.add_argument("--command", nargs="*", default=tuple(ARGUMENTS), choices=tuple(ARGUMENTS))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     if shutil.which("strace") is None or shutil.which("gcc") is None:
-        print("skipped: strace and gcc are needed")
+        print("skipped: strace and gcc are needed", file=sys.stderr)
         return 0
     kinds = [(c, call, how) for c in options.command for how in options.how for call in options.only]
     started, lost, runs = time.perf_counter(), Counter[str](), 0

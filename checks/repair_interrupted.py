@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 
 from cudadoctor.declare import Skip, check
 from cudadoctor.facts import OpenRun, Repairs
@@ -22,13 +23,16 @@ def repair_interrupted(repairs: Repairs) -> Iterator[Finding]:
     `cudadoctor undo --list` shows the run as interrupted.
 
     ## What helps
-    `cudadoctor fix --resume` completes it, `cudadoctor undo` with its name takes it back.
+    `cudadoctor fix --resume` completes it, `cudadoctor undo` with its name takes it back. A journal that cannot
+    be read is passed over once it has another name; what its run did can then only be taken back by hand.
     """
     if not repairs.runs and not repairs.problem:
         raise Skip("nothing was repaired here")
     if repairs.problem:
         file, _, why = repairs.problem.partition(": ")
-        yield Finding("a journal of repairs cannot be read", Severity.WARNING, (Evidence(file, why),))
+        aside = Remedy("show", {}, f"mv {quote(file)} {quote(f'{file}.damaged')}  # what it tells of stays done")
+        said = "a journal of repairs cannot be read: fix and undo refuse to go on"
+        yield Finding(said, Severity.WARNING, (Evidence(file, why),), (aside,))
     yield from (_finding(run) for run in repairs.open if not run.busy)
 
 

@@ -14,6 +14,7 @@ import fcntl
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -264,11 +265,20 @@ class Journal:
         self._fd = os.open(name, how, 0o644, dir_fd=folder)
 
     def append(self, *records: Record) -> None:
-        """Write records down and return when they are on disk; raise OSError."""
+        """Write records down and return when they are on disk; raise OSError, with nothing written.
+
+        What is half written, or said and not surely on disk, would be taken at its word by the next run.
+        """
+        size = os.fstat(self._fd).st_size
         view = memoryview(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
-        while view:
-            view = view[os.write(self._fd, view) :]
-        os.fsync(self._fd)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+            os.fsync(self._fd)
+        except OSError:
+            with suppress(OSError):
+                self.cut(size)
+            raise
 
     def cut(self, size: int) -> None:
         """Keep the first `size` bytes."""

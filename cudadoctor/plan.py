@@ -127,12 +127,19 @@ class _Planner:
 
     def __init__(self, report: Report, fixes: Mapping[str, Fix], wanted: Wanted, site: Site | None) -> None:
         self.report, self.fixes, self.wanted, self.site = report, fixes, wanted, site
+        served = {
+            r.fix for _, f in report.findings() for remedy in f.remedies for r in (remedy, *remedy.instead)
+        }
+        #: Fixes asked for by name that no finding wants.
+        self.alone = [name for name in wanted.names if name in fixes and name not in served]
         self.taken: dict[object, Change] = {}
+        self.staged: Host | None = None  #: the machine after what is taken; None: to be made
         self.rejected: dict[object, str] = {}
 
     def plan(self) -> Plan:
         report = self._take_all(self.report)
         while self.site is not None and (idle := self._idle(report)):
+            self.staged = None
             for key in idle:
                 del self.taken[key]
                 self.rejected[key] = "would not clear it"
@@ -146,8 +153,8 @@ class _Planner:
     def _take_all(self, report: Report) -> Report:
         for _ in range(_ROUNDS):
             batch = self._batch(report)
-            for key, change in batch.items():
-                self.taken[key] = change
+            self.taken |= batch
+            self.staged = None
             if not batch or self.site is None:
                 break
             report = self._predict()
@@ -156,7 +163,7 @@ class _Planner:
     def _batch(self, report: Report) -> dict[object, Change]:
         """Return the changes of the first rank that any finding asks for, and those no other rank touches."""
         doable: dict[object, Change] = {}
-        for wish in _wishes(report, self.fixes, self.wanted.names):
+        for wish in _wishes(report, self.wanted.names, self.alone):
             for remedy in wish.remedies:
                 change = self._change(remedy, wish.check, report.facts)
                 key = _key(change)
@@ -233,8 +240,11 @@ class _Planner:
         return site.judge(facts)
 
     def _overlay(self) -> Host:
+        """Return the machine as it would be with what is taken so far."""
         site = self.site
         assert site is not None
+        if self.staged is not None:
+            return self.staged
         steps = [step for change in self._grouped() for step in change.steps]
         environ = dict(site.host.environ)
         if site.target.active:
@@ -243,7 +253,8 @@ class _Planner:
             for name, value in outcome(self._exports(), environ, site.prefix).items():
                 environ.pop(name, None)
                 environ |= {} if value is None else {name: value}
-        return site.overlay(site.host, environ, steps)
+        self.staged = site.overlay(site.host, environ, steps)
+        return self.staged
 
     def _exports(self) -> list[Export]:
         return [export for change in self.taken.values() for export in _exports_of(change)]
@@ -429,7 +440,7 @@ class _Planner:
     def _held(self, report: Report) -> Iterator[Change]:
         """Yield what would help the findings that are left, and is not done."""
         found: dict[object, Change] = {}
-        for wish in _wishes(report, self.fixes, self.wanted.names):
+        for wish in _wishes(report, self.wanted.names, self.alone):
             for remedy in wish.remedies:
                 change = self._change(remedy, wish.check, report.facts)
                 key = _key(change)
@@ -497,16 +508,12 @@ def _count(report: Report) -> Counter[str]:
     return Counter(name for name, _ in report.findings())
 
 
-def _wishes(report: Report, fixes: Mapping[str, Fix], names: Sequence[str]) -> Iterator[_Wish]:
-    """Yield what each finding asks for; then what was asked for by a fix's name and no finding wants."""
-    wanted = set(names)
-    served = set()
+def _wishes(report: Report, names: Sequence[str], alone: Sequence[str]) -> Iterator[_Wish]:
+    """Yield what each finding asks for, then the fixes that are asked for without one."""
     for check, finding in report.findings():
         for remedy in finding.remedies:
             chain = (remedy, *remedy.instead)
-            if not wanted or check in wanted or any(r.fix in wanted for r in chain):
-                served |= {r.fix for r in chain}
+            if not names or check in names or any(r.fix in names for r in chain):
                 yield _Wish(check, tuple(structs.replace(r, instead=()) for r in chain))
-    for name in names:
-        if name in fixes and name not in served:
-            yield _Wish("", (Remedy(name),))
+    for name in alone:
+        yield _Wish("", (Remedy(name),))

@@ -7,6 +7,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from msgspec import Struct
 
@@ -228,7 +229,8 @@ def _give_up(
     try:
         journal.append(Ended("rolled back", _says(error)))
     except OSError:
-        journal.forget()
+        with suppress(OSError):
+            journal.forget()
     return True
 
 

@@ -38,7 +38,9 @@ class Bench(Struct, frozen=True):
         try:
             found = [run for folder in self.folders for run in read_runs(self.host, folder)]
         except Corrupt as problem:
-            raise UserMistake(f"a damaged journal: {problem}") from None
+            raise UserMistake(
+                f"a damaged journal: {problem}; under another name it is passed over, and its run stays as it is"
+            ) from None
         except OSError as error:
             raise UserMistake(f"{error.filename}: {error.strerror}") from None
         return sorted(found, key=lambda run: (run.begin.created, run.name))
