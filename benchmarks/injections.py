@@ -29,7 +29,8 @@ from msgspec import Struct
 from cudadoctor.actions import Export
 from cudadoctor.exports import files
 from cudadoctor.host import RealHost
-from cudadoctor.journal import IN_PREFIX, in_state, read_runs
+from cudadoctor.journal import read_runs
+from cudadoctor.places import IN_PREFIX, in_state
 
 #: Every call that can change a file, its name or its mode, or lock it, and the one that opens folders.
 CALLS = (

@@ -37,7 +37,8 @@ def host_compiler_crash(
     For the stack, `ulimit -s unlimited` where the hard limit is set: a shell cannot raise its own. For
     memory, fewer jobs at a time: `MAX_JOBS=1`. For a bug, another compiler, or `-O1` by
     `FLASHINFER_EXTRA_CUDAFLAGS`, `FLASHINFER_EXTRA_CFLAGS` or `NVCC_APPEND_FLAGS`: it changes the host code
-    only, the kernels keep their optimisation. No builder reads `CXXFLAGS`. A FlashInfer build that failed
+    only, the kernels keep their optimisation. Run-time builds do not read
+    `CXXFLAGS`. A FlashInfer build that failed
     before keeps its old flags until `flashinfer clear-cache`.
     """
     if not deep.trials:
@@ -48,7 +49,8 @@ def host_compiler_crash(
     crashed = False
     climbs = _climbs(deep)
     for rungs in climbs:
-        if rungs[0].ended in _SAYS and not _lowered(rungs, compilers, environ):
+        alone = sum(other[0].consumer == rungs[0].consumer for other in climbs) == 1
+        if rungs[0].ended in _SAYS and not _lowered(rungs, alone, compilers, environ):
             crashed = True
             yield _finding(rungs, machine, compilers, environ)
     unsure = [rungs[0].message for rungs in climbs if rungs[0].ended == "not-run"]
@@ -163,16 +165,27 @@ def _lower(consumer: str, environ: Environ) -> Remedy:
     return export("lower-optimisation", **values)
 
 
-def _lowered(rungs: Sequence[Trial], compilers: Compilers, environ: Environ) -> bool:
-    """Return whether a variable already has the compiler work at a level that passes."""
+def _lowered(rungs: Sequence[Trial], alone: bool, compilers: Compilers, environ: Environ) -> bool:
+    """Return whether variables already have the compiler work at a level that passes, in each of its jobs.
+
+    One that climbed `alone` does both: nvcc's host code, and FlashInfer's .cpp files.
+    """
     top, holds = rungs[0], _holds(rungs)
     device = compilers.used_by(top.consumer, "device")
     for_nvcc = device is not None and device[0].command == top.compiler
-    own = {True: "FLASHINFER_EXTRA_CUDAFLAGS", False: "FLASHINFER_EXTRA_CFLAGS"}[for_nvcc]
-    values = [environ.get(own) if top.consumer == "flashinfer" else None]
-    values += [environ.get("NVCC_APPEND_FLAGS")] if for_nvcc else []
-    levels = re.findall(r"(?<!\S)-O(\d)(?!\S)", " ".join(value for value in values if value))
-    return bool(levels and holds) and f"-O{levels[-1]}" <= holds
+    flashinfer, jobs = top.consumer == "flashinfer", []
+    if for_nvcc:
+        own = ["FLASHINFER_EXTRA_CUDAFLAGS"] if flashinfer else []
+        jobs.append([*own, "NVCC_APPEND_FLAGS"])
+    if flashinfer and (alone or not for_nvcc):
+        jobs.append(["FLASHINFER_EXTRA_CFLAGS"])
+    levels = [_last_level(job, environ) for job in jobs]
+    return bool(holds and levels) and all(level and level <= holds for level in levels)
+
+
+def _last_level(names: Sequence[str], environ: Environ) -> str:
+    flags = " ".join(environ.get(name) or "" for name in names)
+    return next(iter(re.findall(r"(?<!\S)-O\d(?!\S)", flags)[::-1]), "")
 
 
 def _no_space(trial: Trial, environ: Environ) -> Finding:

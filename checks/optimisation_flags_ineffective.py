@@ -133,15 +133,20 @@ def _finding(lost: list[_Level], environ: Environ, packages: Packages) -> Findin
         f"{said} has no effect on FlashInfer's builds: they use -O3",
         Severity.WARNING,
         tuple(evidence),
-        (_remedy(lost[-1].level, environ, packages),),
+        (_remedy(lost, environ, packages),),
     )
 
 
-def _remedy(level: str, environ: Environ, packages: Packages) -> Remedy:
+def _remedy(lost: list[_Level], environ: Environ, packages: Packages) -> Remedy:
     """Return the same level where it comes last; nvcc knows numbers alone."""
     version = packages.flashinfer.version if packages.flashinfer else ""
-    old = [int(number) for number in re.findall(r"\d+", version)[:2]] < [0, 4]
-    variable = "NVCC_APPEND_FLAGS" if old else "FLASHINFER_EXTRA_CUDAFLAGS"
+    if [int(number) for number in re.findall(r"\d+", version)[:2]] < [0, 4]:
+        names = ["NVCC_APPEND_FLAGS"]
+    else:
+        # What is meant for the host compiler is meant for .cpp files too, which nvcc never sees.
+        for_cpp = any(level.variable in _HOST for level in lost)
+        names = ["FLASHINFER_EXTRA_CUDAFLAGS", *(["FLASHINFER_EXTRA_CFLAGS"] if for_cpp else [])]
+    level = lost[-1].level
     flag = f"-O{level}" if level.isdigit() else "-O1"
-    value = " ".join(filter(None, (environ.get(variable), flag)))
-    return export("lower-optimisation", **{variable: value})
+    values = {name: " ".join(filter(None, (environ.get(name), flag))) for name in names}
+    return export("lower-optimisation", **values)

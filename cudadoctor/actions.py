@@ -48,7 +48,7 @@ class MakeFolder(Struct, frozen=True, tag_field="kind", tag="folder"):
 
 
 class MakeLink(Struct, frozen=True, tag_field="kind", tag="link"):
-    """A new symbolic link, where nothing stands; folders above it are made as needed."""
+    """A new symbolic link, where nothing stands; a folder that is missing above it is a step of its own."""
 
     path: str
     text: str
@@ -109,6 +109,10 @@ class Install(Struct, frozen=True, tag_field="kind", tag="install"):
     packages: tuple[str, ...]  #: as the installer takes them: "ninja", "cuda-cudart-dev=12.8"
     argv: tuple[str, ...] = ()  #: the whole command; chosen when the plan is made
     before: tuple[Version, ...] = ()  #: everything that is installed, when the plan is made
+
+
+class InstallerError(Exception):
+    """What an installer said when it failed."""
 
 
 class Show(Struct, frozen=True, tag_field="kind", tag="show"):

@@ -118,6 +118,10 @@ def _judging(parser: argparse.ArgumentParser) -> None:
         choices=["error", "warning", "note", "never"],
         help="exit 1 at this severity (default: error)",
     )
+    _settings(parser)
+
+
+def _settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ignore", action="append", default=[], metavar="NAME", help="leave this check out")
     config = parser.add_mutually_exclusive_group()
     config.add_argument("--config", metavar="FILE", type=_given, help="take settings from this file")
@@ -157,14 +161,16 @@ def _env(commands: argparse._SubParsersAction[_Parser]) -> None:
         commands,
         "env",
         "print the exports of the fixes, for a launch script",
-        'In a launch script:  eval "$(cudadoctor env)"',
+        'In a launch script:  eval "$(cudadoctor env)"\n\n'
+        "Prints what the environment's activation files export already, and what would help without a file\n"
+        "being changed: where `fix` would make a link, the variable that does the same.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only for these checks, or by these fixes")
     _target(parser, live=True)
     shells = ["bash", "zsh", "fish", "csh", "dotenv", "json"]
     parser.add_argument("--shell", choices=shells, default="bash", help="whose syntax (default: bash)")
     parser.add_argument("--unsafe", action="store_true", help="also what changes generated code")
-    _judging(parser)
+    _settings(parser)
 
 
 def _facts(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -217,6 +223,9 @@ def entry() -> NoReturn:
     A probe on a file system that does not answer, or a plug-in that loops, has been left behind in a thread:
     the interpreter's own way out would wait for it, and takes longer than all the checks.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller: what is said goes nowhere, the exit code tells
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     try:
         code = main()
     except SystemExit as end:  # argparse: help, or a usage error

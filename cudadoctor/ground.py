@@ -31,7 +31,7 @@ from cudadoctor.actions import (
 
 State = Literal["before", "after"]
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIMIT_BYTES = 4 << 20
 
 
@@ -43,18 +43,16 @@ class Ground:
     """Folders that may be changed, each held open from the time it was looked at."""
 
     def __init__(self, roots: Sequence[str]) -> None:
-        self._roots = {root: _open_root(root) for root in dict.fromkeys(roots)}
-
-    def close(self) -> None:
-        """Close every folder."""
-        for fd in self._roots.values():
-            os.close(fd)
-        self._roots.clear()
+        self._roots: dict[str, int | None] = {root: _open_root(root) for root in dict.fromkeys(roots)}
 
     def add(self, root: str) -> None:
         """Let a further folder be changed."""
         if root not in self._roots:
             self._roots[root] = _open_root(root)
+
+    def miss(self, root: str) -> None:
+        """Let a further folder, which is gone, be known: what was in it is gone too."""
+        self._roots.setdefault(root, None)
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -73,7 +71,10 @@ class Ground:
         parts = path[len(root.rstrip("/")) + 1 :].split("/") if root else [""]
         if {"", ".", ".."} & set(parts):
             raise Conflict(f"{path}: not inside a folder that may be changed")
-        fd = os.dup(self._roots[root])
+        top = self._roots[root]
+        if top is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), root)
+        fd = os.dup(top)
         try:
             for part in parts[:-1]:
                 fd = _down(fd, part, path)
@@ -89,10 +90,8 @@ class Ground:
             with self.folder(step_path(step)) as (fd, name):
                 return _state(step, fd, name)
         except FileNotFoundError:
-            if isinstance(step, (MakeFolder, MakeLink)) or (isinstance(step, WriteFile) and not step.before):
+            if _makes(step):
                 return "before"
-            if isinstance(step, RemoveLink):
-                return "after"
             raise Conflict(f"{step_path(step)}: is gone") from None
         except OSError as error:
             raise Conflict(f"{step_path(step)}: {error.strerror}") from None
@@ -121,7 +120,7 @@ class Ground:
 
     def do(self, step: Step, mark: str) -> None:
         """Carry a step out; `mark` names its temporary file. Raise Conflict or OSError, with nothing done."""
-        with self.folder(step_path(step)) as (fd, name):
+        with self.folder(step_path(step)) as (fd, name), _exact_modes():
             if _state(step, fd, name) == "after":
                 return
             _do(step, fd, name, mark)
@@ -130,24 +129,26 @@ class Ground:
     def undo(self, step: Step, mark: str, *, force: bool = False) -> str:
         """Take a step back; raise Conflict where what it made was changed since, or OSError.
 
-        With `force` what stands there now makes way: it is kept beside under the name that is returned.
+        With `force` what stands there now makes way: it is kept beside under the name that is returned. What
+        there is nothing left of to bring back, or no folder to bring it back into, then stays gone.
         """
         try:
-            with self.folder(step_path(step)) as (fd, name):
-                kept = ""
+            with self.folder(step_path(step)) as (fd, name), _exact_modes():
+                aside = f"{mark}.was"
+                kept = aside if _lstat(fd, aside) else ""  # by an undo that was killed
                 try:
                     if _state(step, fd, name) == "before":
-                        return ""
+                        return kept
                     _undo(step, fd, name, mark)
                 except Conflict:
                     if not force:
                         raise
-                    kept = _make_way(fd, name, f"{mark}.was")
+                    kept = _make_way(fd, name, aside) or kept
                     _restore(step, fd, name, mark)
                 os.fsync(fd)
                 return kept
         except FileNotFoundError:
-            if isinstance(step, (MakeFolder, MakeLink)) or (isinstance(step, WriteFile) and not step.before):
+            if force or _makes(step):
                 return ""  # the folder that it was in has gone since, and it with it
             raise Conflict(f"{step_path(step)}: the folder it was in is gone") from None
 
@@ -166,9 +167,14 @@ def step_path(step: Step) -> str:
     return path
 
 
+def _makes(step: Step) -> bool:
+    """Return whether nothing stood where a step puts something."""
+    return isinstance(step, (MakeFolder, MakeLink)) or (isinstance(step, WriteFile) and not step.before)
+
+
 def _open_root(root: str) -> int:
     try:
-        return os.open(root, _FOLDER)
+        return os.open(root, FOLDER_FLAGS)
     except OSError as error:
         raise Conflict(f"{root}: {error.strerror}") from None
 
@@ -176,7 +182,7 @@ def _open_root(root: str) -> int:
 def _down(fd: int, part: str, path: str) -> int:
     """Return the folder `part` of `fd`, opened; close `fd` only then."""
     try:
-        below = os.open(part, _FOLDER, dir_fd=fd)
+        below = os.open(part, FOLDER_FLAGS, dir_fd=fd)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise Conflict(f"{path}: {part} on the way there is no folder (a link?)") from None
@@ -331,19 +337,19 @@ def _remove_empty(fd: int, name: str) -> None:
 
 
 def _put_link(fd: int, name: str, text: str, mark: str) -> None:
-    _drop(fd, mark)
+    drop(fd, mark)
     os.symlink(text, mark, dir_fd=fd)
     try:
         _give_to_owner(fd, mark)
         os.rename(mark, name, src_dir_fd=fd, dst_dir_fd=fd)
     except OSError:
-        _drop(fd, mark)
+        drop(fd, mark)
         raise
 
 
 def _put_file(fd: int, name: str, file: Was, mark: str) -> None:
     """Write a file beside its place and put it there whole; `mtime_ns` 0 leaves the time as it is."""
-    _drop(fd, mark)
+    drop(fd, mark)
     owner = _lstat(fd, name)
     opened = os.open(
         mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd
@@ -365,11 +371,12 @@ def _put_file(fd: int, name: str, file: Was, mark: str) -> None:
             _give_to_owner(fd, mark)
         os.rename(mark, name, src_dir_fd=fd, dst_dir_fd=fd)
     except OSError:
-        _drop(fd, mark)
+        drop(fd, mark)
         raise
 
 
-def _drop(fd: int, name: str) -> None:
+def drop(fd: int, name: str) -> None:
+    """Remove a file of an opened folder, if it is there."""
     try:
         os.unlink(name, dir_fd=fd)
     except FileNotFoundError:
@@ -384,11 +391,15 @@ def _give_to_owner(fd: int, name: str) -> None:
 
 
 def _make_way(fd: int, name: str, aside: str) -> str:
-    """Give whatever stands there another name; return that, or "" where nothing stands."""
+    """Give whatever stands there a name that nothing has; return that, or "" where nothing stands."""
     if _lstat(fd, name) is None:
         return ""
-    os.rename(name, aside, src_dir_fd=fd, dst_dir_fd=fd)
-    return aside
+    free, number = aside, 1
+    while _lstat(fd, free) is not None:
+        number += 1
+        free = f"{aside}-{number}"
+    os.rename(name, free, src_dir_fd=fd, dst_dir_fd=fd)
+    return free
 
 
 def _restore(step: Step, fd: int, name: str, mark: str) -> None:
@@ -403,7 +414,7 @@ def _restore(step: Step, fd: int, name: str, mark: str) -> None:
 
 
 @contextmanager
-def exact_modes() -> Iterator[None]:
+def _exact_modes() -> Iterator[None]:
     """Let modes be what a step says, whatever the umask."""
     before = os.umask(0)
     try:

@@ -4,7 +4,10 @@ comes next, after a crash too.
 A journal is a file of JSON lines, one record each. It comes into being whole, with what is about to be done,
 before the first change; every outcome is appended to it. It lies in the environment itself, in
 `etc/cudadoctor/journal/`, or where that cannot be written in the user's state folder. Each record is on disk
-(fsync) before the next thing happens. Recovery needs no outcomes: it looks at what is there.
+(fsync) before the next thing happens.
+
+To recover files no outcome is needed: what is there tells. Packages do not tell who brought them, so that an
+installer is about to begin is written down too, and all that is installed once it has ended.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -21,12 +24,10 @@ import msgspec
 from msgspec import Struct
 
 from cudadoctor.actions import Step, Version
-from cudadoctor.ground import Conflict
+from cudadoctor.ground import FOLDER_FLAGS, Conflict, drop, step_path
 
 VERSION = 1
-IN_PREFIX = "etc/cudadoctor"
 _RUN = re.compile(r"(\d{4}-\d\d-\d\d)-(\d{1,6})")
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIMIT_BYTES = 64 << 20
 
 
@@ -45,7 +46,6 @@ class Begin(Struct, frozen=True, tag_field="record", tag="begin"):
     created: str  #: ISO 8601, UTC
     tool: str  #: version of this program
     prefix: str  #: with every link resolved
-    roots: tuple[str, ...]  #: the folders that it may change
     version: int = VERSION
 
 
@@ -56,6 +56,12 @@ class Intent(Struct, frozen=True, tag_field="record", tag="intent"):
     step: Step
     title: str  #: the line of the plan that it belongs to
     checks: tuple[str, ...] = ()
+
+
+class Started(Struct, frozen=True, tag_field="record", tag="started"):
+    """An installer is about to begin: from here on packages may be its own."""
+
+    number: int
 
 
 class Done(Struct, frozen=True, tag_field="record", tag="done", omit_defaults=True):
@@ -80,19 +86,19 @@ class Undoing(Struct, frozen=True, tag_field="record", tag="undoing"):
 
 
 class Undone(Struct, frozen=True, tag_field="record", tag="undone", omit_defaults=True):
-    """A step that was taken back; `kept` is the name that what stood in its place has now."""
+    """A step that was taken back; `kept` is where what stood in its place is now."""
 
     number: int
     kept: str = ""
 
 
 class Purged(Struct, frozen=True, tag_field="record", tag="purged"):
-    """What a step had moved aside was removed for good."""
+    """What a step had moved aside, or what an undo of it has kept, is about to be removed for good."""
 
     number: int
 
 
-Record = Begin | Intent | Done | Ended | Undoing | Undone | Purged
+Record = Begin | Intent | Started | Done | Ended | Undoing | Undone | Purged
 _DECODER = msgspec.json.Decoder(Record)
 
 
@@ -122,13 +128,44 @@ class Run(Struct, frozen=True):
         """Return whether it was left half done."""
         return self.status.endswith("interrupted")
 
-    def purged(self) -> set[int]:
-        """Return the steps whose moved-aside files are gone for good."""
-        return {record.number for record in self.records if isinstance(record, Purged)}
+    @property
+    def why(self) -> str:
+        """Return what its end was due to; "" for a plain one, and where it has none."""
+        last = next((r for r in reversed(self.records) if isinstance(r, (Ended, Undoing))), None)
+        return last.why if isinstance(last, Ended) else ""
+
+    @property
+    def forced(self) -> bool:
+        """Return whether the last undo of it was asked for with --force."""
+        return next((r.force for r in reversed(self.records) if isinstance(r, Undoing)), False)
+
+    def starts(self, number: int) -> int:
+        """Return how often an installer was about to begin with a step: more than once after a crash."""
+        return sum(isinstance(r, Started) and r.number == number for r in self.records)
 
     def installed(self, number: int) -> tuple[Version, ...] | None:
         """Return what was installed after a step, or None where it did not come to its end."""
         return next((r.after for r in self.records if isinstance(r, Done) and r.number == number), None)
+
+    def undone(self) -> set[int]:
+        """Return the steps that are taken back."""
+        return {record.number for record in self.records if isinstance(record, Undone)}
+
+    def purged(self) -> set[int]:
+        """Return the steps whose moved-aside files are gone for good."""
+        return {record.number for record in self.records if isinstance(record, Purged)}
+
+    def kept(self, step: Intent) -> str:
+        """Return where an undo of a step has kept what was in its way, or "" where nothing was.
+
+        A path that no undo of this run would have given counts as nothing: a journal may be planted.
+        """
+        said = next((r.kept for r in self.records if isinstance(r, Undone) and r.number == step.number), "")
+        folder, name = os.path.split(said)
+        own = folder == os.path.dirname(step_path(step.step)) and name.startswith(
+            f"{mark(self.name, step.number)}.was"
+        )
+        return said if own else ""
 
 
 def mark(run: str, number: int) -> str:
@@ -141,26 +178,19 @@ def parse(path: str, data: bytes) -> Run:
     records: list[Record] = []
     for number, line in enumerate(data.split(b"\n")[:-1], 1):
         try:
-            records.append(_DECODER.decode(line))
+            record = _DECODER.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Corrupt(f"{path}: line {number} is no record of a journal: {error}") from None
+        if isinstance(record, Begin) and record.version != VERSION:
+            made = f"version {record.version}, by cudadoctor {record.tool}"
+            raise Corrupt(f"{path}: is of {made}; this program reads version {VERSION}")
+        records.append(record)
     if not records or not isinstance(records[0], Begin):
         raise Corrupt(f"{path}: does not begin as a journal does")
-    if records[0].version != VERSION:
-        raise Corrupt(f"{path}: is of version {records[0].version}, this program reads {VERSION}")
     intents = tuple(record for record in records if isinstance(record, Intent))
     if [intent.number for intent in intents] != list(range(1, len(intents) + 1)):
         raise Corrupt(f"{path}: its steps are not numbered as they were")
     return Run(path, records[0], intents, tuple(records))
-
-
-def in_state(prefix: str, environ: Mapping[str, str], home: str) -> str:
-    """Return the user's own folder for an environment that cannot be written to."""
-    import hashlib
-
-    state = environ.get("XDG_STATE_HOME") or f"{home}/.local/state"
-    key = hashlib.sha256(prefix.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    return f"{state}/cudadoctor/{os.path.basename(prefix) or 'root'}-{key}"
 
 
 class Reads(Protocol):
@@ -182,8 +212,15 @@ def read_runs(host: Reads, folder: str, newest: int = 0) -> list[Run]:
         names = ordered(host.list(f"{folder}/journal"))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    paths = [f"{folder}/journal/{name}" for name in names[-newest:]]
-    return [parse(path, host.read(path, _LIMIT_BYTES)) for path in paths]
+    return [_read_run(host, f"{folder}/journal/{name}") for name in names[-newest:]]
+
+
+def _read_run(host: Reads, path: str) -> Run:
+    try:
+        return parse(path, host.read(path, _LIMIT_BYTES))
+    except OSError as error:
+        error.filename = path  # a read that fails, unlike an open, does not say of what
+        raise
 
 
 class Book:
@@ -212,18 +249,16 @@ class Book:
         os.close(self._fd)
         os.close(self._lock)
 
-    def runs(self) -> list[Run]:
-        """Return every run, the oldest first; raise Corrupt."""
-        return [
-            parse(f"{self.folder}/journal/{name}", self._read(name)) for name in ordered(os.listdir(self._fd))
-        ]
+    def read(self, run: Run) -> Run:
+        """Return a run as its journal tells it now; raise Corrupt or OSError."""
+        return parse(run.path, self._read(os.path.basename(run.path)))
 
     def begin(self, begin: Begin, intents: Sequence[Intent]) -> Journal:
         """Write down what is about to be done, all of it at once, and return the journal to go on with."""
         name = f"{begin.run}.jsonl"
         draft = f".{name}.new"
         for left in (draft, *(n for n in os.listdir(self._fd) if n.startswith(".") and n.endswith(".new"))):
-            _drop(self._fd, left)
+            drop(self._fd, left)
         journal = Journal(self._fd, draft, os.O_CREAT | os.O_EXCL)
         try:
             journal.append(begin, *intents)
@@ -231,8 +266,8 @@ class Book:
             os.fsync(self._fd)
         except BaseException:
             journal.close()
-            _drop(self._fd, draft)
-            _drop(self._fd, name)  # there by now perhaps, but not surely on disk: nothing is done by it
+            drop(self._fd, draft)
+            drop(self._fd, name)  # there by now perhaps, but not surely on disk: nothing is done by it
             raise
         journal.name = name
         return journal
@@ -286,11 +321,17 @@ class Journal:
 
     def forget(self) -> None:
         """Remove it: for a run that was taken back and has no room to say so."""
-        _drop(self._folder, self.name)
+        drop(self._folder, self.name)
 
     def close(self) -> None:
         """Close it."""
         os.close(self._fd)
+
+
+def at_work(folder: str, who: str) -> str:
+    """Return the words for a lock that another process holds; `who` is what stands in it."""
+    process = f"process {who.strip()}, " if who.strip().isdigit() else ""
+    return f"another cudadoctor is at work here ({process}{folder}/lock)"
 
 
 def ordered(names: Sequence[str]) -> list[str]:
@@ -301,7 +342,7 @@ def ordered(names: Sequence[str]) -> list[str]:
 
 def _open(name: str, folder: int | None) -> int:
     try:
-        return os.open(name, _FOLDER, dir_fd=folder)
+        return os.open(name, FOLDER_FLAGS, dir_fd=folder)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise Conflict(f"{name}: is no folder (a link?)") from None
@@ -326,18 +367,9 @@ def _locked(fd: int, whole: str) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        who = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
+        who = os.pread(lock, 32, 0).decode("ascii", "replace")
         os.close(lock)
-        raise Busy(
-            f"{whole}: another cudadoctor{f' (process {who})' if who else ''} is at work here"
-        ) from None
+        raise Busy(at_work(whole, who)) from None
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
-
-
-def _drop(fd: int, name: str) -> None:
-    try:
-        os.unlink(name, dir_fd=fd)
-    except FileNotFoundError:
-        pass

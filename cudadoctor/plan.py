@@ -8,9 +8,8 @@ needs no link. A saved report has no machine: its plan is made in one go, and no
 
 from __future__ import annotations
 
-import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct, structs
 
@@ -28,11 +27,12 @@ from cudadoctor.actions import (
     TurnLink,
     WriteFile,
 )
-from cudadoctor.declare import Fix
-from cudadoctor.facts import Caches, Facts, Target
-from cudadoctor.findings import Remedy
-from cudadoctor.ground import Conflict, Ground
+from cudadoctor.declare import Fix, where
+from cudadoctor.facts import Caches, Facts
+from cudadoctor.findings import Finding, Remedy
+from cudadoctor.ground import Conflict
 from cudadoctor.host import Host
+from cudadoctor.lowering import ByHand, Site, exported, lowered
 from cudadoctor.report import Report
 
 #: Variables that decide which toolkit or compiler is used: what they change can make a link needless.
@@ -40,11 +40,13 @@ _FIRST = ("CUDA_HOME", "CUDA_PATH", "CC", "CXX")
 #: Variables that a link can make needless.
 _AFTER_LINKS = ("LIBRARY_PATH", "CPATH", "FLASHINFER_EXTRA_LDFLAGS")
 _ROUNDS = 8
-_ENVIRONMENTS = ("conda", "pixi", "venv", "virtualenv", "uv")
 
 
 class Change(Struct, frozen=True):
-    """One line of a plan: what is done at one place, for whom, and the steps that it takes."""
+    """One line of a plan: what is done at one place, for whom, and the steps that it takes.
+
+    Its actions are of one kind: all exports, all installs, all words, or else links and moves.
+    """
 
     fix: str
     safety: Safety
@@ -53,14 +55,8 @@ class Change(Struct, frozen=True):
     steps: tuple[Step, ...] = ()
     refused: str = ""  #: why it is not carried out here
     by_hand: str = ""  #: the command that would do it, where there is one
-
-
-class ByHand(Conflict):
-    """A conflict that the user can get around with a command."""
-
-    def __init__(self, why: str, command: str) -> None:
-        super().__init__(why)
-        self.command = command
+    notes: tuple[str, ...] = ()  #: what of it is left out, and why
+    asked: frozenset[tuple[str, str]] = frozenset()  #: the findings that asked for it: check and summary
 
 
 class Plan(Struct, frozen=True):
@@ -77,19 +73,10 @@ class Plan(Struct, frozen=True):
         """Return every step with its change, in order."""
         return tuple((change, step) for change in self.changes for step in change.steps)
 
-
-class Site(Struct, frozen=True):
-    """The machine that a plan is for."""
-
-    host: Host
-    ground: Ground
-    target: Target
-    prefix: str  #: the target's folder with every link resolved
-    look: Callable[[Host], Facts]  #: probe over another host
-    judge: Callable[[Facts], Report]
-    overlay: Callable[[Host, Mapping[str, str], Sequence[Step]], Host]
-    prepare: Callable[[Install, Facts], Install]  #: choose the installer; raises Conflict
-    expect: Callable[[Install, Facts], Facts]  #: what the facts would be with the packages, by metadata
+    @property
+    def exports(self) -> list[Export]:
+        """Return every export of it."""
+        return [export for change in self.changes for export in _exports_of(change)]
 
 
 class Wanted(Struct, frozen=True):
@@ -97,17 +84,7 @@ class Wanted(Struct, frozen=True):
 
     names: tuple[str, ...] = ()  #: checks or fixes; none: all
     unsafe: bool = False
-
-
-def roots_of(target: Target, host: Host) -> tuple[str, ...]:
-    """Return the folders of a target that may be changed, with every link resolved.
-
-    Of a Python that is no environment of its own only the folders that pip installs into.
-    """
-    folders = (target.prefix,) if target.kind in _ENVIRONMENTS else target.site_packages
-    return tuple(
-        dict.fromkeys(host.realpath(folder) for folder in folders if host.kind(folder) == "directory")
-    )
+    exports_only: bool = False  #: variables for a shell that is to be told them: no file is changed
 
 
 def make_plan(report: Report, fixes: Mapping[str, Fix], wanted: Wanted, site: Site | None) -> Plan:
@@ -119,7 +96,18 @@ class _Wish(Struct, frozen=True):
     """One thing that would help a finding, the least change first."""
 
     check: str
+    finding: Finding | None
     remedies: tuple[Remedy, ...]
+
+    def asks_for(self, change: Change) -> Change:
+        """Return a change as one that this asked for, too."""
+        if self.finding is None or not self.check:
+            return change
+        return structs.replace(
+            change,
+            checks=tuple(dict.fromkeys((*change.checks, self.check))),
+            asked=change.asked | {(self.check, self.finding.summary)},
+        )
 
 
 class _Planner:
@@ -127,9 +115,7 @@ class _Planner:
 
     def __init__(self, report: Report, fixes: Mapping[str, Fix], wanted: Wanted, site: Site | None) -> None:
         self.report, self.fixes, self.wanted, self.site = report, fixes, wanted, site
-        served = {
-            r.fix for _, f in report.findings() for remedy in f.remedies for r in (remedy, *remedy.instead)
-        }
+        served = {each.fix for _, finding in report.findings() for each in _chains(finding)}
         #: Fixes asked for by name that no finding wants.
         self.alone = [name for name in wanted.names if name in fixes and name not in served]
         self.taken: dict[object, Change] = {}
@@ -143,12 +129,12 @@ class _Planner:
             for key in idle:
                 del self.taken[key]
                 self.rejected[key] = "would not clear it"
-            report = self._predict()
+            report = self._take_all(self._predict())
         changes = tuple(self._grouped())
         left = report if self.site is not None else None
         held = tuple(self._held(report))
-        cleared = tuple((_count(self.report) - _count(report)).elements()) if left is not None else ()
-        return Plan(changes, held, sum(_count(self.report).values()), cleared, left)
+        cleared = tuple((_names(self.report) - _names(report)).elements()) if left is not None else ()
+        return Plan(changes, held, sum(_names(self.report).values()), cleared, left)
 
     def _take_all(self, report: Report) -> Report:
         for _ in range(_ROUNDS):
@@ -163,17 +149,16 @@ class _Planner:
     def _batch(self, report: Report) -> dict[object, Change]:
         """Return the changes of the first rank that any finding asks for, and those no other rank touches."""
         doable: dict[object, Change] = {}
-        for wish in _wishes(report, self.wanted.names, self.alone):
+        for wish in self._wishes(report):
             for remedy in wish.remedies:
-                change = self._change(remedy, wish.check, report.facts)
-                key = _key(change)
-                if key in self.taken or key in doable:
-                    where = self.taken if key in self.taken else doable
-                    where[key] = _also_for(where[key], wish.check)
-                    break
-                if not self._why_held(change):
-                    doable[key] = change
-                    break
+                changes = [c for c in self._changes(remedy, report.facts) if c.safety is not Safety.MANUAL]
+                known = self.taken | doable
+                if not changes or any(_key(c) not in known and self._why_held(c) for c in changes):
+                    continue
+                for change in changes:
+                    holder = self.taken if _key(change) in self.taken else doable
+                    holder[_key(change)] = wish.asks_for(holder.get(_key(change), change))
+                break
         if self.site is None:
             return doable
         first = min(map(_rank, doable.values()), default=0)
@@ -183,31 +168,41 @@ class _Planner:
                 batch[key] = change
         return batch
 
-    def _change(self, remedy: Remedy, check: str, facts: Facts) -> Change:
+    def _wishes(self, report: Report) -> Iterator[_Wish]:
+        """Yield what each finding asks for, as far as it is wanted, then the fixes asked for without one."""
+        names = self.wanted.names
+        for check, finding in report.findings():
+            for remedy in finding.remedies:
+                chain = [remedy, *remedy.instead]
+                if names and check not in names:
+                    chain = [each for each in chain if each.fix in names]
+                if chain:
+                    yield _Wish(check, finding, tuple(structs.replace(r, instead=()) for r in chain))
+        for name in self.alone:
+            yield _Wish("", None, (Remedy(name),))
+
+    def _changes(self, remedy: Remedy, facts: Facts) -> list[Change]:
         """Return what a remedy comes to here, with its steps; `refused` says why it cannot be done."""
-        fix, checks = self.fixes.get(remedy.fix), (check,) if check else ()
+        fix = self.fixes.get(remedy.fix)
         shown = (Show(remedy.summary),) if remedy.summary else ()
         if fix is None:
-            return Change(remedy.fix, Safety.MANUAL, shown, checks, (), f"no fix is called {remedy.fix}")
+            why = f"no fix is called {remedy.fix}"
+            return [Change(remedy.fix, Safety.MANUAL, shown, (), (), why)]
         try:
-            actions = tuple(fix.plan(remedy, facts))
+            actions = list(fix.plan(remedy, facts))
         except ValueError as error:
-            return Change(fix.name, Safety.MANUAL, shown, checks, (), str(error))
-        safety = Safety.MANUAL if all(isinstance(a, Show) for a in actions) else fix.safety
-        change = Change(fix.name, safety, actions, checks)
-        if self.site is None or safety is Safety.MANUAL or any(isinstance(a, Export) for a in actions):
+            return [Change(fix.name, Safety.MANUAL, shown, (), (), str(error))]
+        except Exception as error:  # a plug-in's
+            return [Change(fix.name, Safety.MANUAL, shown, (), (), f"the fix itself failed: {where(error)}")]
+        return [self._change(fix, tuple(some), facts) for some in _by_kind(actions)]
+
+    def _change(self, fix: Fix, actions: tuple[Action, ...], facts: Facts) -> Change:
+        change = Change(fix.name, Safety.MANUAL if isinstance(actions[0], Show) else fix.safety, actions, ())
+        if self.site is None or isinstance(actions[0], (Show, Export)):
             return change
         if _key(change) in self.rejected:
             return structs.replace(change, refused=self.rejected[_key(change)])
-        return self._with_steps(change, facts)
-
-    def _with_steps(self, change: Change, facts: Facts) -> Change:
-        try:
-            return structs.replace(change, steps=tuple(self._lowered(change.actions, facts)))
-        except ByHand as conflict:
-            return structs.replace(change, refused=str(conflict), by_hand=conflict.command)
-        except Conflict as conflict:
-            return structs.replace(change, refused=str(conflict))
+        return _with_steps(self.site, self._overlay(), change, facts)
 
     def _why_held(self, change: Change) -> str:
         """Return why a change is not carried out, or "" where it is."""
@@ -215,13 +210,15 @@ class _Planner:
             return change.refused
         if _key(change) in self.rejected:
             return self.rejected[_key(change)]
-        if change.safety is Safety.MANUAL or not change.actions:
+        if change.safety is Safety.MANUAL:
             return "shown only"
         if change.safety is Safety.UNSAFE and not self.wanted.unsafe:
             return "needs --unsafe"
-        if self.site is not None and any(isinstance(action, Export) for action in change.actions):
+        if self.wanted.exports_only:
+            return "" if _exports_of(change) else "not a variable"
+        if self.site is not None and _exports_of(change):
             try:
-                self._files([*self._exports(), *_exports_of(change)])
+                exported(self.site, [*self._exports(), *_exports_of(change)])
             except Conflict as conflict:
                 return str(conflict)
         return ""
@@ -243,17 +240,16 @@ class _Planner:
         """Return the machine as it would be with what is taken so far."""
         site = self.site
         assert site is not None
-        if self.staged is not None:
-            return self.staged
-        steps = [step for change in self._grouped() for step in change.steps]
-        environ = dict(site.host.environ)
-        if site.target.active:
-            from cudadoctor.exports import outcome
+        if not self.taken:
+            return site.host
+        if self.staged is None:
+            steps = [step for change in self._grouped() for step in change.steps]
+            environ: Mapping[str, str] = site.host.environ
+            if site.target.active or self.wanted.exports_only:
+                from cudadoctor.exports import environ_after
 
-            for name, value in outcome(self._exports(), environ, site.prefix).items():
-                environ.pop(name, None)
-                environ |= {} if value is None else {name: value}
-        self.staged = site.overlay(site.host, environ, steps)
+                environ = environ_after(self._exports(), environ, site.prefix)
+            self.staged = site.overlay(site.host, environ, steps)
         return self.staged
 
     def _exports(self) -> list[Export]:
@@ -261,199 +257,122 @@ class _Planner:
 
     def _grouped(self) -> Iterator[Change]:
         """Yield the changes as lines of a plan: all exports go into the same files, and so are one line."""
-        exporting = [change for change in self.taken.values() if any(_exports_of(change))]
+        exporting = [change for change in self.taken.values() if _exports_of(change)]
+        installing = [change for change in self.taken.values() if isinstance(change.actions[0], Install)]
         for change in self.taken.values():
-            if change not in exporting and not isinstance(change.actions[0], Install):
+            if change not in exporting and change not in installing:
                 yield change
         if exporting:
-            yield self._exported(exporting)
-        if self.site is not None and (stale := self._stale()):
+            yield self._exporting(exporting)
+        if self.site is not None and not self.wanted.exports_only and (stale := self._stale(self.site)):
             yield stale
-        yield from self._installs(
-            [c for c in self.taken.values() if isinstance(c.actions[0], Install)], self.report.facts
-        )
+        yield from self._installs(installing)
 
-    def _installs(self, changes: Sequence[Change], facts: Facts) -> Iterator[Change]:
+    def _installs(self, changes: Sequence[Change]) -> Iterator[Change]:
         """Yield one install for each installer: solving once is faster, and the packages must agree."""
-        tools = dict.fromkeys(_installs(change).tool for change in changes)
+        tools = dict.fromkeys(_install_of(change).tool for change in changes)
         for tool in tools:
-            same = [change for change in changes if _installs(change).tool == tool]
+            same = [change for change in changes if _install_of(change).tool == tool]
             if len(same) == 1:
                 yield same[0]
                 continue
-            packages = dict.fromkeys(name for change in same for name in _installs(change).packages)
-            checks = tuple(dict.fromkeys(check for change in same for check in change.checks))
-            joined = Change(same[0].fix, same[0].safety, (Install(tool, tuple(packages)),), checks)
-            yield joined if self.site is None else self._with_steps(joined, facts)
+            from cudadoctor.installers.choice import joined
 
-    def _exported(self, changes: Sequence[Change]) -> Change:
+            packages = joined(name for change in same for name in _install_of(change).packages)
+            both = _joined(same, (Install(tool, packages),))
+            site = self.site
+            yield both if site is None else _with_steps(site, site.host, both, self.report.facts)
+
+    def _exporting(self, changes: Sequence[Change]) -> Change:
         from cudadoctor.exports import merged
 
-        exports = merged((), [export for change in changes for export in _exports_of(change)])
-        names = ", ".join(dict.fromkeys(change.fix for change in changes))
-        unsafe = any(change.safety is Safety.UNSAFE for change in changes)
-        checks = tuple(dict.fromkeys(check for change in changes for check in change.checks))
-        steps = tuple(self._files(exports)) if self.site is not None else ()
-        return Change(names, Safety.UNSAFE if unsafe else Safety.SAFE, tuple(exports), checks, steps)
+        both = _joined(changes, merged((), [export for change in changes for export in _exports_of(change)]))
+        if self.site is None or self.wanted.exports_only:
+            return both
+        steps, left_out = exported(self.site, _exports_of(both))
+        return structs.replace(both, steps=steps, notes=left_out)
 
-    def _files(self, exports: Sequence[Export]) -> Iterator[Step]:
-        """Return the steps that put exports into the activation files; raise Conflict."""
-        from cudadoctor.exports import Edited, NoActivation, files, merged, persisted
-
-        site = self.site
-        assert site is not None
-
-        def read(path: str) -> bytes | None:
-            was = site.ground.read(path)
-            return None if was is None else was.content
-
-        try:
-            before = persisted(site.target.kind, site.prefix, read)
-            if isinstance(before, Edited):
-                raise Conflict(f"{before.path}: was edited by hand")
-            written = files(site.target.kind, site.prefix, merged(before, exports), read)
-        except NoActivation as reason:
-            raise Conflict(str(reason)) from None
-        made: set[str] = set()
-        steps: list[Step] = []
-        for path, content in written.files.items():
-            site.ground.must_be_writable(path)
-            steps += self._folders(path, made, site.host)
-            was = site.ground.read(path)
-            steps.append(WriteFile(path, content, was.mode if was else 0o644, was))
-        return iter(steps)
-
-    def _stale(self) -> Change | None:
+    def _stale(self, site: Site) -> Change | None:
         """Return the moving aside of operators that would go on with what the exports change."""
         from cudadoctor.simulate.ninja import stale_after
 
         caches = self.report.facts.caches
         names = {export.name for export in self._exports()}
         paths = stale_after(names, caches) if names and isinstance(caches, Caches) else ()
-        asked = {s.path for change in self.taken.values() for s in change.steps if isinstance(s, MoveAside)}
-        actions = tuple(MoveAside(path) for path in paths if path not in asked)
+        moved = [a.path for c in self.taken.values() for a in c.actions if isinstance(a, MoveAside)]
+        actions = tuple(
+            MoveAside(path) for path in paths if not any(f"{path}/".startswith(f"{m}/") for m in moved)
+        )
         if not actions:
             return None
-        try:
-            steps = tuple(self._lowered(actions, self.report.facts))
-        except Conflict as conflict:
-            return Change("jit-caches", Safety.SAFE, actions, (), (), str(conflict))
-        return Change("jit-caches", Safety.SAFE, actions, (), steps)
-
-    def _lowered(self, actions: Sequence[Action], facts: Facts) -> Iterator[Step]:
-        """Yield the steps of actions, on the ground as it is with what is taken so far; raise Conflict."""
-        site = self.site
-        assert site is not None
-        host = self._overlay() if self.taken else site.host
-        made: set[str] = set()
-        for action in actions:
-            match action:
-                case MakeLink():
-                    yield from self._link(action, made, host)
-                case TurnLink() | RemoveLink():
-                    yield from self._old_link(action, host)
-                case MoveAside():
-                    yield self._aside(action, facts, host)
-                case Install():
-                    yield site.prepare(action, facts)
-                case MakeFolder() | WriteFile():
-                    raise Conflict(f"{action.path}: a fix asks for links, exports or installs, not for this")
-
-    def _link(self, action: MakeLink, made: set[str], host: Host) -> Iterator[Step]:
-        path, text = self._placed(action.path, action.text, host)
-        kind = host.kind(path, follow=False)
-        if kind == "link" and host.readlink(path) == text:
-            return
-        if kind:
-            what = f"is a link to {host.readlink(path)}" if kind == "link" else f"a {kind} stands there"
-            raise Conflict(f"{path}: {what}")
-        yield from self._folders(path, made, host)
-        yield MakeLink(path, text)
-
-    def _old_link(self, action: TurnLink | RemoveLink, host: Host) -> Iterator[Step]:
-        text = action.text if isinstance(action, TurnLink) else ""
-        path, text = self._placed(action.path, text, host)
-        if host.kind(path, follow=False) != "link" or host.readlink(path) != action.before:
-            raise Conflict(f"{path}: is no longer a link to {action.before}")
-        if text != action.before:
-            yield structs.replace(action, path=path, **({"text": text} if text else {}))
-
-    def _placed(self, path: str, text: str, host: Host) -> tuple[str, str]:
-        """Return a link's real place and its text as it must be there; raise Conflict outside our ground."""
-        site = self.site
-        assert site is not None
-        folder = posixpath.dirname(path)
-        real = host.realpath(folder)
-        place = f"{real.rstrip('/')}/{posixpath.basename(path)}"
-        if not site.ground.within(place):
-            raise Conflict(f"{place}: is outside the environment")
-        if real != posixpath.normpath(folder) and text and not text.startswith("/"):
-            target = posixpath.normpath(posixpath.join(folder, text))
-            there = f"{host.realpath(posixpath.dirname(target)).rstrip('/')}/{posixpath.basename(target)}"
-            text = posixpath.relpath(there, real)
-        site.ground.must_be_writable(place)
-        return place, text
-
-    def _folders(self, path: str, made: set[str], host: Host) -> list[Step]:
-        """Return the making of each folder above `path` that is not there, once each."""
-        missing = []
-        folder = posixpath.dirname(path)
-        while folder not in made and not host.kind(folder, follow=False):
-            missing.append(folder)
-            made.add(folder)
-            folder = posixpath.dirname(folder)
-        return [MakeFolder(name) for name in reversed(missing)]
-
-    def _aside(self, action: MoveAside, facts: Facts, host: Host) -> MoveAside:
-        site = self.site
-        assert site is not None
-        folder, name = posixpath.split(action.path)
-        real = host.realpath(folder)
-        path = f"{real.rstrip('/')}/{name}"
-        if not site.ground.within(path):
-            caches = facts.caches.folders if isinstance(facts.caches, Caches) else ()
-            if not any(f"{action.path}/".startswith(f"{cache.path}/") for cache in caches):
-                raise Conflict(f"{action.path}: is no cache of this environment's programs")
-            site.ground.add(real)
-        if host.kind(path, follow=False) not in ("directory", "file"):
-            raise Conflict(f"{path}: is gone")
-        site.ground.must_be_writable(path)
-        aside, number = f".{name}.cudadoctor-aside", 1
-        while host.kind(f"{real}/{aside}", follow=False):
-            number += 1
-            aside = f".{name}.cudadoctor-aside-{number}"
-        return MoveAside(path, aside)
+        return _with_steps(site, site.host, Change("jit-caches", Safety.SAFE, actions, ()), self.report.facts)
 
     # --- what is left ---------------------------------------------------------------------------------------
 
     def _idle(self, report: Report) -> list[object]:
         """Return the changes that clear none of the findings that asked for them."""
-        before, after = _count(self.report), _count(report)
+        before, after = _names(self.report), _names(report)
+        told, still = _findings(self.report), _findings(report)
+
+        def helps(check: str, summary: str) -> bool:
+            each = check, summary
+            # One that asked only after other changes is not in the first report: its check tells.
+            return after[check] < before[check] and (each not in told or still[each] < told[each])
+
         return [
             key
             for key, change in self.taken.items()
             if change.checks
-            and not any(after[check] < before[check] for check in change.checks)
             and all(before[check] for check in change.checks)
+            and not any(helps(*each) for each in change.asked)
         ]
 
     def _held(self, report: Report) -> Iterator[Change]:
         """Yield what would help the findings that are left, and is not done."""
         found: dict[object, Change] = {}
-        for wish in _wishes(report, self.wanted.names, self.alone):
-            for remedy in wish.remedies:
-                change = self._change(remedy, wish.check, report.facts)
+        for wish in self._wishes(report):
+            for change in (c for remedy in wish.remedies for c in self._changes(remedy, report.facts)):
                 key = _key(change)
                 if key in self.taken:
                     break
                 if key in found:
-                    found[key] = _also_for(found[key], wish.check)
-                elif change.actions:
-                    found[key] = structs.replace(change, refused=self._why_held(change))
-        installs = [c for c in found.values() if isinstance(c.actions[0], Install)]
+                    found[key] = wish.asks_for(found[key])
+                elif change.actions or (change.refused and not wish.check):
+                    found[key] = wish.asks_for(structs.replace(change, refused=self._why_held(change)))
+        installs = [c for c in found.values() if c.actions and isinstance(c.actions[0], Install)]
         yield from (change for change in found.values() if change not in installs)
-        for change in self._installs(installs, report.facts):
+        for change in self._installs(installs):
             yield structs.replace(change, refused=change.refused or "needs --unsafe")
+
+
+def _with_steps(site: Site, host: Host, change: Change, facts: Facts) -> Change:
+    """Return a change with the steps it takes on this machine, or with why it cannot be done."""
+    try:
+        return structs.replace(change, steps=tuple(lowered(site, host, change.actions, facts)))
+    except ByHand as conflict:
+        return structs.replace(change, refused=str(conflict), by_hand=conflict.command)
+    except Conflict as conflict:
+        return structs.replace(change, refused=str(conflict))
+
+
+def _joined(changes: Sequence[Change], actions: tuple[Action, ...]) -> Change:
+    """Return changes as one that does these actions."""
+    return Change(
+        ", ".join(dict.fromkeys(change.fix for change in changes)),
+        Safety.UNSAFE if any(change.safety is Safety.UNSAFE for change in changes) else changes[0].safety,
+        actions,
+        tuple(dict.fromkeys(check for change in changes for check in change.checks)),
+        asked=frozenset().union(*(change.asked for change in changes)),
+    )
+
+
+def _by_kind(actions: Sequence[Action]) -> list[list[Action]]:
+    """Return actions in groups that are one line of a plan each."""
+    found: dict[object, list[Action]] = {}
+    for action in actions:
+        kind = type(action) if isinstance(action, (Show, Export, Install)) else None
+        found.setdefault(kind, []).append(action)
+    return list(found.values())
 
 
 _APART = 9  #: the rank of what no other change can make needless
@@ -477,10 +396,16 @@ def _exports_of(change: Change) -> list[Export]:
     return [action for action in change.actions if isinstance(action, Export)]
 
 
-def _installs(change: Change) -> Install:
+def _install_of(change: Change) -> Install:
     action = change.actions[0]
     assert isinstance(action, Install)
     return action
+
+
+def _chains(finding: Finding) -> Iterator[Remedy]:
+    for remedy in finding.remedies:
+        yield remedy
+        yield from remedy.instead
 
 
 def _collides(change: Change, others: Iterable[Change]) -> bool:
@@ -500,20 +425,9 @@ def _key(change: Change) -> object:
     return (change.fix if not change.actions else "", change.actions)
 
 
-def _also_for(change: Change, check: str) -> Change:
-    return structs.replace(change, checks=tuple(dict.fromkeys([*change.checks, check])))
-
-
-def _count(report: Report) -> Counter[str]:
+def _names(report: Report) -> Counter[str]:
     return Counter(name for name, _ in report.findings())
 
 
-def _wishes(report: Report, names: Sequence[str], alone: Sequence[str]) -> Iterator[_Wish]:
-    """Yield what each finding asks for, then the fixes that are asked for without one."""
-    for check, finding in report.findings():
-        for remedy in finding.remedies:
-            chain = (remedy, *remedy.instead)
-            if not names or check in names or any(r.fix in names for r in chain):
-                yield _Wish(check, tuple(structs.replace(r, instead=()) for r in chain))
-    for name in alone:
-        yield _Wish("", (Remedy(name),))
+def _findings(report: Report) -> Counter[tuple[str, str]]:
+    return Counter((name, finding.summary) for name, finding in report.findings())

@@ -12,18 +12,17 @@ from cudadoctor.actions import (
     Action,
     Export,
     Install,
-    MakeFolder,
     MakeLink,
     MoveAside,
     RemoveLink,
     Show,
-    Step,
     TurnLink,
     WriteFile,
 )
 from cudadoctor.facts import Target, Unknown
 from cudadoctor.plan import Change, Plan
 from cudadoctor.report import Report, Tool
+from cudadoctor.words import link, said, short
 
 SCHEMA_VERSION = 1
 
@@ -41,6 +40,7 @@ class Line(Struct, frozen=True, omit_defaults=True):
     clears: tuple[str, ...] = ()  #: of these, those that it clears, as predicted
     refused: str = ""  #: why it is not done here
     steps: tuple[str, ...] = ()  #: everything it does, one file each
+    notes: tuple[str, ...] = ()  #: what of it is left out, and why
 
 
 class Repair(Struct, frozen=True, omit_defaults=True):
@@ -53,6 +53,7 @@ class Repair(Struct, frozen=True, omit_defaults=True):
     lines: tuple[Line, ...]
     held: tuple[Line, ...] = ()
     replayed: bool = False  #: planned from a file: nothing was predicted
+    asked: tuple[str, ...] = ()  #: names of checks and fixes that the user gave; none: all
     apply_with: str = ""  #: the command that carries this plan out
     predicted_cleared: tuple[str, ...] = ()
     predicted_left: int = 0
@@ -90,7 +91,7 @@ def _line(number: int, change: Change, prefix: str, cleared: set[str]) -> Line:
     return Line(
         number, verb, what, detail, change.fix, change.safety.value, change.checks,
         tuple(check for check in change.checks if check in cleared), change.refused,
-        tuple(step_in_words(step, prefix) for step in steps),
+        tuple(said(step, prefix) for step in steps), change.notes,
     )  # fmt: skip
 
 
@@ -109,16 +110,16 @@ def _in_words(change: Change, prefix: str) -> tuple[str, str, str]:
         case MakeLink() | TurnLink() | RemoveLink():
             step = next((s for s in change.steps if isinstance(s, type(first))), first)
             verb = {MakeLink: "link", TurnLink: "turn", RemoveLink: "remove"}[type(first)]
-            return verb, _link(step, prefix) + more, ""
+            return verb, link(step, prefix) + more, ""
         case MoveAside():
             names = [posixpath.basename(a.path) for a in actions if isinstance(a, MoveAside)]
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            return "move", f"{shown} aside", f"in {_short(posixpath.dirname(first.path), prefix)}"
+            return "move", f"{shown} aside", f"in {short(posixpath.dirname(first.path), prefix)}"
         case Install():
             argv = next((s.argv for s in change.steps if isinstance(s, Install) and s.argv), ())
             return "install", " ".join(first.packages), change.by_hand or shlex.join(argv)
         case Show():
-            return "", first.text, ""
+            return "", first.text or change.fix, ""
     return "", change.fix, ""
 
 
@@ -140,61 +141,7 @@ def _files(paths: Sequence[str], prefix: str) -> str:
     first = paths[0]
     stem = first.removesuffix(".sh")
     more = [p.removeprefix(stem) for p in paths[1:] if p.startswith(stem)]
-    return _short(first, prefix) + (f"  (+ {', '.join(more)})" if more else "")
-
-
-def _link(step: Action, prefix: str) -> str:
-    match step:
-        case MakeLink() | TurnLink():
-            return f"{_short(step.path, prefix)} -> {step.text}"
-        case RemoveLink():
-            return f"{_short(step.path, prefix)} -> {step.before}"
-    return ""
-
-
-def _short(path: str, prefix: str) -> str:
-    return path.removeprefix(f"{prefix}/") if prefix else path
-
-
-def step_in_words(step: Step | Action, prefix: str) -> str:
-    """Return one step in a few words, for a journal or a script: "link lib64 -> lib"."""
-    match step:
-        case MakeFolder():
-            return f"make folder {_short(step.path, prefix)}"
-        case MakeLink() | TurnLink() | RemoveLink():
-            verb = {MakeLink: "link", TurnLink: "turn", RemoveLink: "remove"}[type(step)]
-            return f"{verb} {_link(step, prefix)}"
-        case WriteFile():
-            return f"write {_short(step.path, prefix)}"
-        case MoveAside():
-            return f"move {_short(step.path, prefix)} aside"
-        case Install():
-            return shlex.join(step.argv) if step.argv else f"install {' '.join(step.packages)}"
-        case Export():
-            return f"export {step.name}"
-        case Show():
-            return step.text
-    raise AssertionError(step)
-
-
-def undone_in_words(step: Step, prefix: str) -> str:
-    """Return what taking a step back did."""
-    match step:
-        case MakeFolder():
-            return f"removed folder {_short(step.path, prefix)}"
-        case MakeLink():
-            return f"removed {_link(step, prefix)}"
-        case TurnLink():
-            return f"restored {_short(step.path, prefix)} -> {step.before}"
-        case RemoveLink():
-            return f"restored {_link(step, prefix)}"
-        case WriteFile():
-            return f"{'restored' if step.before else 'removed'} {_short(step.path, prefix)}"
-        case MoveAside():
-            return f"moved {_short(step.path, prefix)} back"
-        case Install():
-            return f"restored the packages as they were before {' '.join(step.packages)}"
-    raise AssertionError(step)
+    return short(first, prefix) + (f"  (+ {', '.join(more)})" if more else "")
 
 
 def titles(repair: Repair) -> Iterator[str]:

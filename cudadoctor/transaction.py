@@ -11,17 +11,19 @@ from contextlib import suppress
 
 from msgspec import Struct
 
-from cudadoctor.actions import Install, MakeFolder, MoveAside, Version
-from cudadoctor.ground import Conflict, Ground, exact_modes, step_path
+from cudadoctor.actions import Install, InstallerError, MoveAside, Version
+from cudadoctor.ground import Conflict, Ground, step_path
 from cudadoctor.journal import (
     Begin,
     Book,
+    Corrupt,
     Done,
     Ended,
     Intent,
     Journal,
     Purged,
     Run,
+    Started,
     Undoing,
     Undone,
     mark,
@@ -37,11 +39,12 @@ class Failed(Exception):
 
 
 class Changed(Exception):
-    """What a run made was changed by someone since: the reasons, one each."""
+    """What a run made was changed by someone since: the files in words, one each, and names of packages."""
 
-    def __init__(self, reasons: Sequence[str]) -> None:
-        super().__init__("; ".join(reasons))
-        self.reasons = tuple(reasons)
+    def __init__(self, files: Sequence[str], packages: Sequence[str] = ()) -> None:
+        since = [f"packages came, went or changed since: {_listed(packages)}"] if packages else []
+        super().__init__("; ".join([*files, *since]))
+        self.files, self.packages = tuple(files), tuple(packages)
 
 
 class Installer(Struct, frozen=True):
@@ -53,16 +56,30 @@ class Installer(Struct, frozen=True):
 
 
 class Taken(Struct, frozen=True):
-    """What an undo left behind: names that things in the way have now, folders that are not empty."""
+    """What an undo left behind."""
 
-    kept: tuple[str, ...] = ()
-    stayed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()  #: where things that were in the way are now
+    stayed: tuple[str, ...] = ()  #: folders that are not empty
+    lost: tuple[str, ...] = ()  #: what could not be brought back: nothing is left of it, or of its folder
+
+
+class Aside(Struct, frozen=True):
+    """Something that a run moved aside, or that a forced undo of it kept."""
+
+    number: int  #: of its step
+    path: str  #: of what it was
+    name: str  #: it has now, in the same folder
+
+    @property
+    def place(self) -> str:
+        """Return where it is."""
+        return f"{os.path.dirname(self.path)}/{self.name}"
 
 
 def new_run(book: Book, prefix: str, roots: Sequence[str], version: str) -> Begin:
     """Return the first record of a new run of this version, with a name that no other run here has."""
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Begin(book.next_run(time.strftime("%Y-%m-%d")), created, version, prefix, tuple(roots))
+    return Begin(book.next_run(time.strftime("%Y-%m-%d")), created, version, prefix)
 
 
 def carry_out(
@@ -80,7 +97,7 @@ def carry_out(
     try:
         journal = book.begin(begin, intents)
     except OSError as error:
-        raise Failed(_says(error), True) from error
+        raise Failed(says(error), True) from error
     begun: list[Intent] = []
     try:
         try:
@@ -89,7 +106,7 @@ def carry_out(
         except BaseException as error:
             restored = _give_up(ground, begin.run, begun, journal, installer, error)
             if isinstance(error, Exception):
-                raise Failed(_says(error), restored) from error
+                raise Failed(says(error), restored) from error
             raise
     finally:
         journal.close()
@@ -99,16 +116,21 @@ def complete(
     book: Book, ground: Ground, run: Run, installer: Installer, tell: Callable[[Intent], None]
 ) -> None:
     """Do what an interrupted run left undone; raise Changed before anything is done, Failed after that."""
-    _must_stand(ground, run, run.intents)
+    run = _as_it_is(book, run)
+    _must_stand(ground, run.intents, _not_as_planned(run, installer))
     journal = _reopened(book, run)
     try:
         for intent in run.intents:
             ground.clean(intent.step, mark(run.name, intent.number))
-        left = [i for i in run.intents if not (isinstance(i.step, Install) and run.installed(i.number))]
+        left = [
+            i
+            for i in run.intents
+            if not (isinstance(i.step, Install) and run.installed(i.number) is not None)
+        ]
         _do_all(ground, run.name, left, journal, installer, tell)
         journal.append(Ended("applied", "completed after an interruption"))
     except (Conflict, OSError, InstallerError) as error:
-        raise Failed(_says(error), False) from error
+        raise Failed(says(error), False) from error
     finally:
         journal.close()
 
@@ -118,12 +140,12 @@ def take_back(
 ) -> Taken:
     """Undo a run, the last step first; raise Changed before anything is done, Failed after that.
 
-    With `force` what was changed since makes way, under another name.
+    With `force` what was changed since makes way, under another name; packages go back to what they were.
     """
-    gone = run.purged()
-    intents = [intent for intent in run.intents if intent.number not in gone]
+    run = _as_it_is(book, run)
+    intents = list(_to_undo(run))
     if not force:
-        _must_stand(ground, run, intents, installer)
+        _must_stand(ground, intents, _not_as_left(run, intents, installer))
     journal = _reopened(book, run)
     try:
         journal.append(Undoing(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), force))
@@ -134,49 +156,89 @@ def take_back(
         ]
         journal.append(Ended("undone"))
     except (Conflict, OSError, InstallerError) as error:
-        raise Failed(_says(error), False) from error
+        raise Failed(says(error), False) from error
     finally:
         journal.close()
-    return Taken(tuple(kept), tuple(_stayed(ground, intents)))
+    stayed, lost = _left(ground, intents)
+    return Taken(tuple(kept), stayed, lost)
 
 
-def purge(book: Book, ground: Ground, run: Run) -> list[str]:
-    """Remove for good what a run moved aside; return the paths. It can then no longer be taken back."""
-    removed = []
-    journal = book.reopen(run)
+def _to_undo(run: Run) -> Iterator[Intent]:
+    """Yield the steps that can have left something behind.
+
+    An installer that never began has not: what is installed by now is the user's own. So is what stands where
+    a step was taken back, before an undo was interrupted.
+    """
+    over = run.purged() | run.undone()
+    for intent in run.intents:
+        if intent.number not in over and not (
+            isinstance(intent.step, Install) and not run.starts(intent.number)
+        ):
+            yield intent
+
+
+def asides(run: Run) -> list[Aside]:
+    """Return what a run has that `purge` removes, whether it is still there or not."""
+    if run.status == "applied":
+        moved = [(i.number, i.step) for i in run.intents if isinstance(i.step, MoveAside)]
+        return [Aside(number, step.path, step.aside) for number, step in moved]
+    if run.status != "undone":
+        return []
+    kept = [(i, os.path.basename(name)) for i in run.intents if (name := run.kept(i))]
+    return [Aside(intent.number, step_path(intent.step), name) for intent, name in kept]
+
+
+def purge(book: Book, ground: Ground, run: Run, tell: Callable[[Aside], None]) -> None:
+    """Remove for good what a run moved aside or an undo of it kept; raise Conflict, Failed or OSError.
+
+    What was moved aside can then no longer be taken back. `tell` hears of each thing that is gone.
+    """
+    run = _as_it_is(book, run)
+    purged = run.purged()
+    journal = _reopened(book, run)
     try:
-        for intent in run.intents if run.status == "applied" else ():
-            if isinstance(intent.step, MoveAside):
-                journal.append(Purged(intent.number))  # first: half of a cache is nothing to put back
-                if _removed(ground, intent.step):
-                    removed.append(intent.step.path)
+        for aside in asides(run):
+            with suppress(FileNotFoundError), ground.folder(aside.path) as (fd, _):
+                os.stat(aside.name, dir_fd=fd, follow_symlinks=False)
+                if aside.number not in purged:  # first: half of a cache is nothing to put back
+                    journal.append(Purged(aside.number))
+                _remove(fd, aside)
+                tell(aside)
     finally:
         journal.close()
-    return removed
 
 
-def _removed(ground: Ground, step: MoveAside) -> bool:
-    """Remove what was moved aside; return whether it was still there."""
+def _remove(fd: int, aside: Aside) -> None:
+    """Remove a file, or a folder with all that is in it, from the opened folder that it is in."""
+    if not stat.S_ISDIR(os.stat(aside.name, dir_fd=fd, follow_symlinks=False).st_mode):
+        os.unlink(aside.name, dir_fd=fd)
+        return
     try:
-        with ground.folder(step.path) as (fd, _):
-            if stat.S_ISDIR(os.stat(step.aside, dir_fd=fd, follow_symlinks=False).st_mode):
-                shutil.rmtree(f"/proc/self/fd/{fd}/{step.aside}")  # dir_fd came with Python 3.11
-            else:
-                os.unlink(step.aside, dir_fd=fd)
-            return True
-    except FileNotFoundError:
-        return False
+        shutil.rmtree(f"/proc/self/fd/{fd}/{aside.name}")  # its own dir_fd came with Python 3.11
+    except OSError as error:
+        error.filename = aside.place  # it names what is within by its last part only
+        raise
 
 
-class InstallerError(Exception):
-    """What an installer said when it failed."""
+def _as_it_is(book: Book, run: Run) -> Run:
+    """Return a run as its journal tells it now that no one else can write there; raise Failed.
+
+    When it was read another process may still have been at it.
+    """
+    try:
+        now = book.read(run)
+    except (Corrupt, OSError) as error:
+        raise Failed(says(error), False) from error
+    if now.status != run.status:
+        raise Failed(f"meanwhile it is {now.status}, by another process", False)
+    return now
 
 
 def _reopened(book: Book, run: Run) -> Journal:
     try:
         return book.reopen(run)
     except OSError as error:
-        raise Failed(_says(error), False) from error
+        raise Failed(says(error), False) from error
 
 
 def _do_all(
@@ -187,15 +249,15 @@ def _do_all(
     installer: Installer,
     tell: Callable[[Intent], None],
 ) -> None:
-    with exact_modes():
-        for intent in intents:
-            if isinstance(intent.step, Install):
-                installer.install(intent.step)
-                journal.append(Done(intent.number, installer.freeze()))
-            else:
-                ground.do(intent.step, mark(run, intent.number))
-                journal.append(Done(intent.number))
-            tell(intent)
+    for intent in intents:
+        if isinstance(intent.step, Install):
+            journal.append(Started(intent.number))
+            installer.install(intent.step)
+            journal.append(Done(intent.number, installer.freeze()))
+        else:
+            ground.do(intent.step, mark(run, intent.number))
+            journal.append(Done(intent.number))
+        tell(intent)
 
 
 def _noted(intents: Sequence[Intent], begun: list[Intent]) -> Iterator[Intent]:
@@ -219,15 +281,14 @@ def _give_up(
     A journal that has no room left for the end of the story is removed: there is none to tell.
     """
     try:
-        with exact_modes():
-            for intent in reversed(intents):
-                ground.clean(intent.step, mark(run, intent.number))
-                if not (isinstance(error, Conflict) and intent is intents[-1]):
-                    _take_one_back(ground, run, intent, installer, False)
+        for intent in reversed(intents):
+            ground.clean(intent.step, mark(run, intent.number))
+            if not (isinstance(error, Conflict) and intent is intents[-1]):
+                _take_one_back(ground, run, intent, installer, False)
     except (Conflict, OSError, InstallerError):
         return False
     try:
-        journal.append(Ended("rolled back", _says(error)))
+        journal.append(Ended("rolled back", says(error)))
     except OSError:
         with suppress(OSError):
             journal.forget()
@@ -251,8 +312,7 @@ def _undo_one(
     tell: Callable[[Intent], None],
 ) -> str:
     ground.clean(intent.step, mark(run, intent.number))
-    with exact_modes():
-        kept = _take_one_back(ground, run, intent, installer, force)
+    kept = _take_one_back(ground, run, intent, installer, force)
     if kept:
         kept = f"{step_path(intent.step).rpartition('/')[0]}/{kept}"
     journal.append(Undone(intent.number, kept))
@@ -260,35 +320,82 @@ def _undo_one(
     return kept
 
 
-def _must_stand(
-    ground: Ground, run: Run, intents: Sequence[Intent], installer: Installer | None = None
-) -> None:
-    """Raise Changed with everything that is neither as it was nor as the run left it."""
-    reasons = []
+def _must_stand(ground: Ground, intents: Iterable[Intent], packages: Iterable[str]) -> None:
+    """Raise Changed with every file that is neither as it was nor as the run left it, and with packages."""
+    files, names = [], sorted(packages)
     for intent in intents:
         try:
             if not isinstance(intent.step, Install):
                 ground.state(intent.step)
-            elif installer is not None and run.installed(intent.number) not in (None, installer.freeze()):
-                reasons.append("packages were installed or removed since")
         except Conflict as conflict:
-            reasons.append(str(conflict))
-    if reasons:
-        raise Changed(reasons)
+            files.append(str(conflict))
+    if files or names:
+        raise Changed(files, names)
 
 
-def _stayed(ground: Ground, intents: Sequence[Intent]) -> Iterator[str]:
-    """Yield the folders of a run that an undo could not remove: something else is in them."""
+def _not_as_planned(run: Run, installer: Installer) -> set[str]:
+    """Return the packages that differ from those which the commands still to be run were made for.
+
+    What came since would be taken for the run's own. Where an installer was killed that cannot be told.
+    """
+    installs = [(i.number, i.step) for i in run.intents if isinstance(i.step, Install)]
+    if all(run.starts(n) for n, _ in installs) or any(_is_unclear(run, n) for n, _ in installs):
+        return set()
+    states = [installs[0][1].before, *(run.installed(n) for n, _ in installs)]
+    return _differing([state for state in states if state is not None][-1], installer.freeze())
+
+
+def _not_as_left(run: Run, intents: Iterable[Intent], installer: Installer) -> set[str]:
+    """Return the packages that are neither as these steps found them nor as they left them.
+
+    Where an installer was killed, what it brought is not told from what the user did since: then every one
+    that is not as it was.
+    """
+    installs = [(i.number, i.step) for i in intents if isinstance(i.step, Install)]
+    if not installs:
+        return set()
+    now = installer.freeze()
+    changed = _differing(installs[0][1].before, now)
+    if changed and not any(_is_unclear(run, number) for number, _ in installs):
+        return _differing(run.installed(installs[-1][0]) or (), now)
+    return changed
+
+
+def _is_unclear(run: Run, number: int) -> bool:
+    """Return whether an installer was killed: completed later or not, others may have been at it between."""
+    starts = run.starts(number)
+    return starts > 1 or (starts == 1 and run.installed(number) is None)
+
+
+def _differing(one: Sequence[Version], other: Sequence[Version]) -> set[str]:
+    """Return the names of the packages that are not the same in both."""
+    return {version.name for version in {*one} ^ {*other}}
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names in a row, of many the first ones."""
+    more = len(names) - 8
+    return f"{', '.join(names[:8])} and {more} more" if more > 0 else ", ".join(names)
+
+
+def _left(ground: Ground, intents: Iterable[Intent]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the folders that an undo could not remove, for something else is in them, and what it could not
+    bring back.
+    """
+    stayed, lost = [], []
     for intent in intents:
-        if isinstance(intent.step, MakeFolder):
-            try:
-                if ground.state(intent.step) == "after":
-                    yield intent.step.path
-            except Conflict:
-                continue
+        if isinstance(intent.step, Install):
+            continue
+        try:
+            if ground.state(intent.step) == "after":
+                stayed.append(step_path(intent.step))
+        except Conflict:
+            lost.append(step_path(intent.step))
+    return tuple(stayed), tuple(lost)
 
 
-def _says(error: BaseException) -> str:
+def says(error: BaseException) -> str:
+    """Return what an error says, in words for one line; of a file its path first, where that is known."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__

@@ -17,9 +17,9 @@ def jit_caches(remedy: Remedy, facts: Facts) -> Iterator[Action]:
 
     ## What it does
     For a finding, the folders of the operators that it names get another name beside the old one. Asked for
-    by its name alone (`cudadoctor fix jit-caches`), it does so with every cache of this environment's
-    versions: FlashInfer's operators, torch's extensions, Triton, TorchInductor, vLLM's compiled graphs and
-    the add-on of tvm-ffi. Downloaded models, assets and cubins are left where they are.
+    by its name (`cudadoctor fix jit-caches`) where no finding wants it, it does so with every cache of this
+    environment's versions: FlashInfer's operators, torch's extensions, Triton, TorchInductor, vLLM's compiled
+    graphs and the add-on of tvm-ffi. Downloaded models, assets and cubins are left where they are.
 
     ## Why it is safe
     All of it is made by programs and is made again when it is missed; that takes minutes at the next launch.
@@ -27,7 +27,8 @@ def jit_caches(remedy: Remedy, facts: Facts) -> Iterator[Action]:
     look for what it had compiled. Nothing is deleted, so that no disk space is won either.
 
     ## How it is undone
-    The folders get their names back. What was made anew in the meantime has to make room for them.
+    The folders get their names back. What was made anew in the meantime has to make room for them, and so
+    `cudadoctor undo` asks for `--force` then.
     """
     caches = facts.caches
     if not isinstance(caches, Caches):

@@ -21,7 +21,7 @@ def link_flags(remedy: Remedy, facts: Facts) -> Iterator[Action]:
     The environment's activation files export `FLASHINFER_EXTRA_LDFLAGS` with a `-L` for each folder, behind
     the flags that it holds already. It is for compilers that LIBRARY_PATH does not reach: a wrapper that
     clears the variables, a GCC that was built to compile for another machine. An operator whose link has
-    failed before keeps its old line until FlashInfer's cache of it is moved away.
+    failed before would keep its old line: the same run moves FlashInfer's cache of it aside (`jit-caches`).
 
     ## Why it is safe
     The folders come after those that the line names itself, so that a library that was found there is found

@@ -20,7 +20,8 @@ def lower_optimisation(remedy: Remedy, facts: Facts) -> Iterator[Action]:
     ## What it does
     The environment's activation files export `FLASHINFER_EXTRA_CUDAFLAGS`, `FLASHINFER_EXTRA_CFLAGS` or
     `NVCC_APPEND_FLAGS` with the lower level behind the flags that the variable holds already. An operator
-    whose build has been tried before keeps its old flags until FlashInfer's cache of it is moved away.
+    whose build has been tried before would keep its old flags: the same run moves FlashInfer's cache of it
+    aside (`jit-caches`).
 
     ## Why it is safe
     It is not free: the host code of every operator that is built from now on runs slower, kernels keep their

@@ -360,7 +360,7 @@ def test_nothing_is_said_where_nothing_changes(shell: str) -> None:
             {"CXX": "c++", LIST: "/a"},
             PREFIX,
             shell,
-        )
+        ).strip("{}\n")
         == ""
     )
 

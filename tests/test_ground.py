@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cudadoctor.actions import MakeFolder, MakeLink, MoveAside, RemoveLink, Step, TurnLink, Was, WriteFile
-from cudadoctor.ground import Conflict, Ground, exact_modes
+from cudadoctor.ground import Conflict, Ground
 
 MARK = ".cudadoctor-2026-11-21-1-1"
 
@@ -25,10 +25,9 @@ def prefix(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ground(prefix: Path) -> Iterator[Ground]:
-    opened = Ground([str(prefix)])
-    with exact_modes():
-        yield opened
-    opened.close()
+    before = os.umask(0o077)
+    yield Ground([str(prefix)])
+    assert os.umask(before) == 0o077, "only the steps' own calls are without it"
 
 
 def was(path: Path) -> Was:
@@ -101,6 +100,44 @@ def test_a_forced_undo_keeps_what_was_in_the_way(prefix: Path, ground: Ground) -
     assert (prefix / kept).read_text() == "edited since\n"
     (prefix / kept).unlink()
     assert tree(prefix) == before
+
+
+def test_modes_are_what_a_step_says_whatever_the_umask(prefix: Path, ground: Ground) -> None:
+    for name in ("folder", "new file"):
+        ground.do(steps(prefix)[name], MARK)
+    modes = [path.stat().st_mode & 0o777 for path in (prefix / "new", prefix / "lib/deep/new.sh")]
+    assert modes == [0o755, 0o644]
+
+
+def test_two_things_in_the_way_are_both_kept(prefix: Path, ground: Ground) -> None:
+    step = steps(prefix)["file"]
+    ground.do(step, MARK)
+    (prefix / f"{MARK}.was").write_text("kept by an undo that was killed\n")
+    (prefix / "activate").write_text("edited since\n")
+    kept = ground.undo(step, MARK, force=True)
+    assert (prefix / kept).read_text() == "edited since\n"
+    assert (prefix / f"{MARK}.was").read_text() == "kept by an undo that was killed\n"
+
+
+def test_what_a_killed_undo_has_kept_is_told_by_the_next_one(prefix: Path, ground: Ground) -> None:
+    step = steps(prefix)["file"]
+    (prefix / f"{MARK}.was").write_text("kept\n")
+    assert ground.state(step) == "before"
+    assert ground.undo(step, MARK) == f"{MARK}.was"
+
+
+@pytest.mark.parametrize("name", ["remove", "turn", "file", "aside"])
+def test_what_was_in_a_folder_that_is_gone_stays_gone_by_force_only(
+    name: str, prefix: Path, ground: Ground, tmp_path: Path
+) -> None:
+    ground.do(steps(prefix)[name], MARK)
+    elsewhere = Ground([])
+    elsewhere.miss(str(prefix))
+    with pytest.raises(Conflict, match="is gone"):
+        elsewhere.state(steps(prefix)[name])
+    with pytest.raises(Conflict, match="is gone"):
+        elsewhere.undo(steps(prefix)[name], MARK)
+    assert elsewhere.undo(steps(prefix)[name], MARK, force=True) == ""
 
 
 def test_a_folder_that_is_in_use_by_now_stays(prefix: Path, ground: Ground) -> None:

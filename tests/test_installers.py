@@ -1,6 +1,8 @@
 """What an installer is asked to do, and what would bring it back: exact commands, on machines in memory."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,16 +28,10 @@ from cudadoctor.facts import (
     Toolkit,
     Toolkits,
 )
-from cudadoctor.installers import (
-    OF_CONDA,
-    Refused,
-    changed,
-    freeze,
-    predicted,
-    prepare,
-    undo_argvs,
-    unforeseen,
-)
+from cudadoctor.installers.back import undo_argvs
+from cudadoctor.installers.choice import Refused, joined, prepare
+from cudadoctor.installers.inventory import OF_CONDA, changed, freeze
+from cudadoctor.installers.prediction import predicted
 from cudadoctor.probes import conda, packages
 from cudadoctor.testing import FakeHost
 
@@ -282,6 +278,42 @@ def test_conda_packages_are_for_conda_environments() -> None:
     assert "no conda environment" in refused(planned(CUDART, target())).reason
 
 
+# --- wishes of several --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "installed"),
+    [
+        (["cuda-cudart-dev", "ninja", "cuda-cudart-dev=12.8"], ("cuda-cudart-dev=12.8", "ninja")),
+        (["cuda-cudart-dev=12.8", "cuda-cudart-dev"], ("cuda-cudart-dev=12.8",)),
+        (["conda-forge::cuda-nvcc", "cuda-nvcc=12.8.61=h1_0"], ("cuda-nvcc=12.8.61=h1_0",)),
+        (["Nvidia_NVTX", "nvidia-nvtx==13.0.85"], ("nvidia-nvtx==13.0.85",)),
+        (["ninja", "ninja>=1.11"], ("ninja>=1.11",)),
+        (["ninja>=1.11", "ninja==1.13"], ("ninja==1.13",)),
+        (["ninja==1.11", "ninja==1.13"], ("ninja==1.11",)),
+        (["libcublas", "libcublas-dev"], ("libcublas", "libcublas-dev")),
+        ([], ()),
+    ],
+)
+def test_a_package_that_two_ask_for_is_named_once_as_the_stricter_wants_it(
+    asked: list[str], installed: tuple[str, ...]
+) -> None:
+    assert joined(asked) == installed
+
+
+def test_planning_loads_nothing_that_only_installing_needs() -> None:
+    code = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "import cudadoctor.installers.back, cudadoctor.installers.choice\n"
+        "print(*set(sys.modules) - before)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ran.stdout.split())
+    assert "cudadoctor.installers.inventory" in loaded
+    assert not loaded & {"subprocess", "signal", "urllib.parse", "cudadoctor.installers.running"}
+
+
 # --- what is installed --------------------------------------------------------------------------------------
 
 
@@ -513,12 +545,3 @@ def test_a_toolkit_that_is_not_there_yet_is_not_invented() -> None:
     found = predicted(Install("conda", ("cuda-cudart-dev", "cuda-nvcc")), was)
     assert (found.toolkits, found.libraries) == (was.toolkits, was.libraries)
     assert predicted(NINJA, Facts()) == Facts()
-
-
-def test_what_cannot_be_foreseen_is_named() -> None:
-    assert unforeseen(Install("conda", ("ninja", "cuda-nvcc=12.8", "cuda-cudart-dev=12.8"))) == (
-        "cuda-nvcc=12.8",
-    )
-    assert unforeseen(Install("pip", ("cmake", "nvidia-cuda-runtime==13.0.96", "torch-c-dlpack-ext"))) == (
-        "torch-c-dlpack-ext",
-    )

@@ -33,9 +33,10 @@ from cudadoctor.actions import (
 from cudadoctor.engine import collect, everything, examine
 from cudadoctor.facts import Facts
 from cudadoctor.host import Host, Memory, Ran, RealHost
-from cudadoctor.overlay import OverlayHost, Remembering
+from cudadoctor.overlay import OverlayHost
 from cudadoctor.probes.target import Request
 from cudadoctor.registry import load
+from cudadoctor.remembering import Remembering
 from cudadoctor.testing import FakeHost, Link
 
 EXAMPLES = int(os.environ.get("CUDADOCTOR_EXAMPLES", "60"))

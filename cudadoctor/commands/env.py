@@ -6,30 +6,22 @@ import argparse
 import sys
 
 from cudadoctor.actions import Export
-from cudadoctor.commands.book import open_bench
-from cudadoctor.commands.fix import Doctor
+from cudadoctor.commands.doctor import Doctor
 from cudadoctor.exports import Edited, NoActivation, Unwritable, commands, merged, persisted
 from cudadoctor.facts import Target
 from cudadoctor.host import RealHost
 from cudadoctor.mistakes import UserMistake
-from cudadoctor.overlay import Remembering
-from cudadoctor.plan import make_plan
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what the environment's own files export already, and what `fix` would add to them."""
     doctor = Doctor.of(options)
-    real = RealHost()
-    host = Remembering(real)
-    report = doctor.judge(doctor.first_look(host))
-    if not isinstance(report.target, Target):
-        raise UserMistake(f"the target could not be looked at: {report.target.reason}")
-    bench = open_bench(report.target, real)
-    plan = make_plan(report, doctor.fixes.fixes, doctor.wanted, doctor.site(host, bench, report))
-    planned = [a for change in plan.changes for a in change.actions if isinstance(a, Export)]
-    exports = merged(_before(report.target, report.target.prefix, real), planned)
+    patient = doctor.patient()
+    target, real = patient.bench.target, patient.bench.host
+    plan = doctor.planned(patient.report, patient)
+    exports = merged(_before(target, target.prefix, real), plan.exports)
     try:
-        text = commands(exports, real.environ, report.target.prefix, options.shell)
+        text = commands(exports, real.environ, target.prefix, options.shell)
     except Unwritable as problem:
         raise UserMistake(str(problem)) from None
     sys.stdout.write(text)

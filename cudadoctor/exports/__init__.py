@@ -2,7 +2,7 @@
 
 from cudadoctor.exports.activation import Edited, NoActivation, Written, files, from_script, persisted, script
 from cudadoctor.exports.commands import SHELLS, Unwritable, commands
-from cudadoctor.exports.model import LISTS, absolute, merged, outcome, relative, toward
+from cudadoctor.exports.model import LISTS, absolute, environ_after, merged, outcome, relative, toward
 
 __all__ = [
     "LISTS",
@@ -13,6 +13,7 @@ __all__ = [
     "Written",
     "absolute",
     "commands",
+    "environ_after",
     "files",
     "from_script",
     "merged",

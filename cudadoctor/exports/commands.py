@@ -15,14 +15,14 @@ class Unwritable(ValueError):
 
 
 def commands(exports: Iterable[Export], variables: Mapping[str, str], prefix: str, shell: str) -> str:
-    """Return the text that brings `variables` to what they are after these exports; "" where they are.
+    """Return the text that brings `variables` to what they are after these exports; "" or {} where they are.
 
     `shell` is one of SHELLS. Raises Unwritable, with the variable's name, where that form has no way to say
     a value.
     """
     after = outcome(exports, variables, prefix)
     changed = {name: value for name, value in after.items() if value != variables.get(name)}
-    return SHELLS[shell](changed) if changed else ""
+    return SHELLS[shell](changed) if changed or shell == "json" else ""
 
 
 def single_quoted(value: str) -> str:

@@ -29,6 +29,13 @@ def outcome(exports: Iterable[Export], variables: Mapping[str, str], prefix: str
     return after
 
 
+def environ_after(exports: Iterable[Export], variables: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """Return all variables as they are after these exports."""
+    changed = outcome(exports, variables, prefix)
+    kept = {name: value for name, value in variables.items() if name not in changed}
+    return kept | {name: value for name, value in changed.items() if value is not None}
+
+
 def split(name: str, value: str) -> list[str]:
     """Return the entries of a list of folders but the empty ones; the loader's is split at `;` as well."""
     text = value.replace(";", ":") if name == "LD_LIBRARY_PATH" else value

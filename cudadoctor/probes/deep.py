@@ -8,7 +8,6 @@ Without a consumer that builds CUDA code here there is nothing to try.
 from __future__ import annotations
 
 import re
-import shlex
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from cudadoctor.facts import (
 )
 from cudadoctor.host import Host, Ran, which
 from cudadoctor.probes.compilers import child_environ
-from cudadoctor.simulate.lines import LinkLine, Scene, link_lines
+from cudadoctor.simulate.lines import LinkLine, Scene, link_lines, words
 
 LEVELS = ("-O3", "-O2", "-O1")
 TIMEOUT_S = 120.0
@@ -178,34 +177,27 @@ def _link(line: LinkLine) -> _Job:
 def _nvcc(host: Host, selection: Selection, environ: Environ, compilers: Compilers) -> _Job:
     """Compile a kernel for an architecture that every toolkit from 11 to 13 knows."""
     variable = "FLASHINFER_NVCC" if selection.consumer == "flashinfer" else "PYTORCH_NVCC"
-    words = _split(environ.get(variable) or f"{selection.root}/bin/nvcc")
-    nvcc = which(host, words[0], environ.path) if words else ""
+    named = words(environ.get(variable) or f"{selection.root}/bin/nvcc")
+    nvcc = which(host, named[0], environ.path) if named else ""
     if not nvcc:
-        return _Job("nvcc", selection.consumer, (), problem=f"{' '.join(words)}: no such program")
+        return _Job("nvcc", selection.consumer, (), problem=f"{' '.join(named)}: no such program")
     device = compilers.used_by(selection.consumer, "device")
     chosen = environ.get("CC")
     flags = (
-        *(("-ccbin", *_split(chosen)) if chosen else ()),
+        *(("-ccbin", *words(chosen)) if chosen else ()),
         "--compiler-options=-fPIC",
         "-O3",
         "-std=c++17",
         "-gencode=arch=compute_80,code=sm_80",
         *_extra(selection, environ, "FLASHINFER_EXTRA_CUDAFLAGS"),
     )
-    argv = (nvcc, *words[1:], *flags, "-c", "kernel.cu", "-o", "kernel.o")
+    argv = (nvcc, *named[1:], *flags, "-c", "kernel.cu", "-o", "kernel.o")
     compiler = device[1].command if device else ""
     return _Job("nvcc", selection.consumer, (_Step(argv, "kernel.o"),), compiler)
 
 
 def _extra(selection: Selection, environ: Environ, variable: str) -> list[str]:
-    return _split(environ.get(variable) or "") if selection.consumer == "flashinfer" else []
-
-
-def _split(words: str) -> list[str]:
-    try:
-        return shlex.split(words)
-    except ValueError:
-        return words.split()
+    return words(environ.get(variable) or "") if selection.consumer == "flashinfer" else []
 
 
 def _host_compilers(host: Host, name: str, compilers: Compilers) -> list[Compiler]:
@@ -215,7 +207,7 @@ def _host_compilers(host: Host, name: str, compilers: Compilers) -> list[Compile
         if (used := compilers.used_by(name, job)) is not None:
             compiler = used[1]
             program = host.realpath(compiler.path) if compiler.path else compiler.command
-            found.setdefault((program, compiler.version, *_split(compiler.command)[1:]), compiler)
+            found.setdefault((program, compiler.version, *words(compiler.command)[1:]), compiler)
     return list(found.values())
 
 
@@ -232,10 +224,10 @@ def _with_compiler(
     if not compiler.path:
         problem = f"{compiler.command or 'the compiler'}: {compiler.problem or 'not found'}"
         return _Job(name, consumer, (), compiler.command, level, problem)
-    words = (compiler.path, *_split(compiler.command)[1:])
-    if compiler.path.rpartition("/")[2] == "sccache" and len(words) > 1:
-        words = words[1:]  # it would start a server that stays, and writes elsewhere
-    whole = tuple(structs.replace(step, argv=(*words, *step.argv)) for step in steps)
+    start = (compiler.path, *words(compiler.command)[1:])
+    if compiler.path.rpartition("/")[2] == "sccache" and len(start) > 1:
+        start = start[1:]  # it would start a server that stays, and writes elsewhere
+    whole = tuple(structs.replace(step, argv=(*start, *step.argv)) for step in steps)
     return _Job(name, consumer, whole, compiler.command, level)
 
 

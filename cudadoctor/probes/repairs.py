@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from cudadoctor.facts import OpenRun, Repairs, Target
 from cudadoctor.host import Host
+from cudadoctor.places import folders
 
-IN_PREFIX = "etc/cudadoctor"
 _NEWEST = 20  #: journals that are read: an interrupted run is one of the last
 
 
 def probe(host: Host, target: Target) -> Repairs:
     """Return what the journals tell, and which exports of ours the current variables do not have."""
     prefix = host.realpath(target.prefix)
-    folders = [folder for folder in _folders(host, prefix) if host.kind(f"{folder}/journal") == "directory"]
-    if not folders:
+    places = [folder for folder in folders(host, prefix) if host.kind(f"{folder}/journal") == "directory"]
+    if not places:
         return Repairs()
     from cudadoctor.journal import Corrupt, read_runs
 
     runs, problem = [], ""
-    for folder in folders:
+    for folder in places:
         try:
             runs += [(folder, run) for run in read_runs(host, folder, _NEWEST)]
         except Corrupt as damage:
@@ -34,24 +34,12 @@ def probe(host: Host, target: Target) -> Repairs:
     return Repairs(len(runs), left, problem, pending, source)
 
 
-def _folders(host: Host, prefix: str) -> list[str]:
-    """Return where journals of this environment can lie."""
-    folders = [f"{prefix.rstrip('/')}/{IN_PREFIX}"]
-    home = host.home()
-    state = host.environ.get("XDG_STATE_HOME") or f"{home}/.local/state"
-    if host.kind(f"{state}/cudadoctor") == "directory":
-        from cudadoctor.journal import in_state
-
-        folders.append(in_state(prefix, host.environ, home))
-    return folders
-
-
 def _pending(host: Host, target: Target) -> tuple[tuple[str, ...], str]:
     """Return the variables that our activation file would change now, and that file.
 
     The environment is spelled as activation spells it, for the values name it so.
     """
-    from cudadoctor.exports import Edited, NoActivation, outcome, persisted
+    from cudadoctor.exports import Edited, NoActivation, outcome, persisted, script
 
     def read(path: str) -> bytes | None:
         try:
@@ -68,5 +56,4 @@ def _pending(host: Host, target: Target) -> tuple[tuple[str, ...], str]:
         return (), ""
     wanted = outcome(exports, host.environ, prefix)
     pending = tuple(name for name, value in wanted.items() if host.environ.get(name) != value)
-    conda = target.kind in ("conda", "pixi")
-    return pending, f"{prefix}/" + ("etc/conda/activate.d/cudadoctor.sh" if conda else "bin/activate")
+    return pending, script(target.kind, prefix)

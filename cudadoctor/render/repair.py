@@ -57,7 +57,7 @@ def _column(page: Page, repair: Repair) -> int:
 
 
 def _what(page: Page, line: Line) -> str:
-    return f"{line.verb:<7}{page.shown(line.what)}"
+    return f"{line.verb:<6} {page.shown(line.what)}"
 
 
 def _planned(page: Page, column: int, line: Line, *, done: bool) -> None:
@@ -66,8 +66,8 @@ def _planned(page: Page, column: int, line: Line, *, done: bool) -> None:
     mark = (f"{page.marks.passed} ", COLOURS["passed"]) if done else ("  ", "")
     gap = " " * (max(column - cells(what), 0) + 3) if words else ""
     page.line([mark, (f"{line.number}  ", "bold"), (what, ""), (gap + words, "dim")])
-    if line.refused:
-        page.labelled("left", page.shown(line.refused))
+    for note in (line.refused, *line.notes) if line.refused else line.notes:
+        page.labelled("left", page.shown(note))
 
 
 def _clears(line: Line) -> str:
@@ -88,12 +88,16 @@ def _held(page: Page, line: Line) -> None:
 
 
 def _prospect(page: Page, repair: Repair) -> None:
-    if not repair.found:
-        page.line([(f"{page.marks.passed} nothing to fix", "green")])
-    elif repair.replayed:
+    if repair.lines and repair.replayed:
         page.line([("A saved report is of another machine: apply there.", "")])
     elif repair.lines:
         page.line([("Nothing was changed. Apply with: ", ""), (page.command(repair.apply_with), "green")])
+    elif repair.held:
+        page.line([("Nothing of this is done by cudadoctor itself.", "")])
+    elif not repair.found:
+        page.line([(f"{page.marks.passed} nothing to fix", "green")])
+    elif repair.asked:
+        page.line([(f"Nothing to do for {', '.join(repair.asked)}.", "")])
     else:
         page.line([(f"{_findings(repair.found)}, and nothing here that cudadoctor could do about them.", "")])
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from cudadoctor.actions import (
     Action,
-    Export,
     Install,
     MakeFolder,
     MakeLink,
@@ -29,6 +28,7 @@ from cudadoctor.actions import (
     WriteFile,
 )
 from cudadoctor.show import visible
+from cudadoctor.words import said
 
 if TYPE_CHECKING:
     from cudadoctor.plan import Change
@@ -247,44 +247,26 @@ def _title(change: Change) -> str:
 
 
 def _sentences(actions: Iterable[Action]) -> list[str]:
-    return [line for action in actions for line in _said(action)] or ["nothing to do"]
+    """Return what actions do, in lines of no particular safety."""
+    return [line for action in actions for line in _lines(action)] or ["nothing to do"]
 
 
-def _said(action: Action) -> list[str]:
-    """Return what an action does, in lines of no particular safety."""
+def _lines(action: Action) -> list[str]:
     match action:
-        case Export():
-            return [_exported(action)]
-        case MakeFolder(path):
-            return [f"make the folder {path}"]
-        case MakeLink(path, text):
-            return [f"make the link {path} -> {text}"]
-        case TurnLink(path, text, before):
-            return [f"lead the link {path} to {text} (now: {before})"]
-        case RemoveLink(path, before):
-            return [f"remove the link {path} (now: {before})"]
-        case WriteFile(path, before=before):
-            return [f"{'change' if before else 'write'} the file {path}"]
-        case MoveAside(path, aside):
-            return [f"move {path} aside" + (f", to {aside}" if aside else "")]
         case Install(tool, packages):
-            return [f"install {', '.join(packages)} with {tool}"]
+            # Where it is done its whole command stands below: once is enough.
+            return [said(Install(tool, packages))]
         case Show(text):
             return text.split("\n")
-
-
-def _exported(export: Export) -> str:
-    if not export.is_list:
-        how = f"set {export.name}={export.value}" if export.value else f"unset {export.name}"
-        return f"{how}, on activation"
-    entries = [f"add {entry}" for entry in export.add] + [f"take out {entry}" for entry in export.remove]
-    return f"{export.name}, on activation: {', '.join(entries)}"
+    return [said(action)]
 
 
 def _held(change: Change) -> Iterator[str]:
     yield ""
     yield _comment(f"Not done: {_title(change)}: {change.refused or _WITHHELD[change.safety]}")
     yield from (_comment(f"   - {sentence}") for sentence in _sentences(change.actions or change.steps))
+    if change.by_hand:
+        yield _comment(f"   by hand: {change.by_hand}")
 
 
 # --- how it is done -----------------------------------------------------------------------------------------
@@ -369,7 +351,6 @@ make_folder() { # PATH
     MakeLink: r"""
 make_link() { # PATH TEXT
     if due "$1" nothing "link $2"; then
-        mkdir -p "${1%/*}"
         ln -s -- "$2" "$1"
         say "made: $1 -> $2"
     fi
@@ -465,5 +446,5 @@ def _ending(prefix: str) -> Iterator[str]:
         "",
         "# To see what is left:",
     )
-    again = "cudadoctor check" + (f" --prefix {prefix}" if shlex.quote(prefix) == prefix else "")
-    yield f"say 'Done. To see what is left: {again}'"
+    where = prefix if shlex.quote(prefix) == prefix else "'$prefix'"
+    yield f'say "Done. To see what is left: cudadoctor check --prefix {where}"'

@@ -86,11 +86,11 @@ def _flashinfer(root: str, compiler: Compiler, scene: Scene) -> LinkLine:
         flag.replace("$cuda_home", root).replace("$torch_home", torch.root if torch else "")
         for flag in flashinfer.ldflags
     ]
-    extra = _split(scene.environ.get("FLASHINFER_EXTRA_LDFLAGS") or "")
+    extra = words(scene.environ.get("FLASHINFER_EXTRA_LDFLAGS") or "")
     return LinkLine("flashinfer", RUN_TIME, root, (*fixed, *extra), compiler, flashinfer.ldflags_source)
 
 
-def _split(flags: str) -> list[str]:
+def words(flags: str) -> list[str]:
     """Split as FlashInfer does: by the shell's rules, at blanks where they do not hold."""
     try:
         return shlex.split(flags)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import posixpath
-import shlex
 from collections.abc import Collection, Iterator
 
 from msgspec import Struct
 
 from cudadoctor.facts import Caches, ConfiguredOp, Environ, Toolkits
+from cudadoctor.simulate.lines import words
 
 #: Variables whose values FlashInfer writes into a build.ninja (jit/cpp_ext.py and jit/core.py of 0.5.3 and
 #: 0.7.2.post1, read 2026-11-21). LIBRARY_PATH and CPATH are not among them: the compiler itself reads those.
@@ -72,7 +72,7 @@ def differences(op: ConfiguredOp, root: str, environ: Environ, toolkits: Toolkit
         ("FLASHINFER_EXTRA_CUDAFLAGS", op.cuda_cflags),
         ("FLASHINFER_EXTRA_LDFLAGS", op.ldflags),
     ):
-        if lost := [flag for flag in _words(environ.get(variable) or "") if flag not in flags]:
+        if lost := [flag for flag in words(environ.get(variable) or "") if flag not in flags]:
             yield Difference(variable, f"no {' '.join(lost)}", " ".join(lost))
 
 
@@ -83,14 +83,6 @@ def _same_toolkit(op: ConfiguredOp, root: str, toolkits: Toolkits) -> bool:
     here = toolkits.at(root)
     real = (op.cuda_home_real or op.cuda_home).rstrip("/")
     return real == (here.real if here is not None else root.rstrip("/"))
-
-
-def _words(flags: str) -> list[str]:
-    """Split as FlashInfer does: by the shell's rules, at blanks where they do not hold."""
-    try:
-        return shlex.split(flags)
-    except ValueError:
-        return flags.split()
 
 
 def lock_of(op: ConfiguredOp) -> str:

@@ -103,8 +103,22 @@ def test_what_a_variable_holds_stays() -> None:
 
 @pytest.mark.parametrize("name", ["FLASHINFER_EXTRA_CUDAFLAGS", "NVCC_APPEND_FLAGS"])
 def test_is_silent_when_the_level_is_lowered_already(name: str) -> None:
-    assert isinstance(look(climb("crash", "crash", "ok"), None, environ(**{name: "-g -O1"})), Passed)
-    assert one(look(climb("crash", "crash", "ok"), None, environ(**{name: "-O2"})))
+    for_cpp = {"FLASHINFER_EXTRA_CFLAGS": "-O1"}
+    deep = climb("crash", "crash", "ok")
+    assert isinstance(look(deep, None, environ(**for_cpp, **{name: "-g -O1"})), Passed)
+    assert one(look(deep, None, environ(**for_cpp, **{name: "-O2"})))
+
+
+def test_a_compiler_of_both_jobs_must_be_lowered_in_both() -> None:
+    deep = climb("crash", "ok")
+    for name in ("FLASHINFER_EXTRA_CUDAFLAGS", "NVCC_APPEND_FLAGS", "FLASHINFER_EXTRA_CFLAGS"):
+        assert one(look(deep, None, environ(**{name: "-O1"}))), name
+
+
+def test_a_compiler_of_nvcc_alone_must_be_lowered_there() -> None:
+    other = Trial("ladder", "flashinfer", ("/usr/bin/clang++",), "ok", 0, "", "-O3", "clang++")
+    deep = Deep((*climb("crash", "ok").trials, other))
+    assert isinstance(look(deep, None, environ(FLASHINFER_EXTRA_CUDAFLAGS="-O1")), Passed)
 
 
 def test_variables_that_no_builder_reads_lower_nothing() -> None:

@@ -24,7 +24,9 @@ def test_reports_what_the_recipe_of_a_crashing_compiler_sets() -> None:
     said = "-O1 in CXXFLAGS, -O1 in NVCC_PREPEND_FLAGS"
     assert finding.summary == f"{said} has no effect on FlashInfer's builds: they use -O3"
     assert "CXXFLAGS=-O1: FlashInfer does not read it" in shown(finding)
-    assert finding.remedies[0].summary == "export FLASHINFER_EXTRA_CUDAFLAGS=-O1"
+    both = "export FLASHINFER_EXTRA_CUDAFLAGS=-O1; export FLASHINFER_EXTRA_CFLAGS=-O1"
+    assert finding.remedies[0].summary == both
+    assert one(look(NVCC_PREPEND_FLAGS="-O1")).remedies[0].summary == both.partition(";")[0]
 
 
 @pytest.mark.parametrize("name", ["CXXFLAGS", "CFLAGS", "CPPFLAGS"])
@@ -83,10 +85,10 @@ def test_a_level_for_cpp_files_answers_cxxflags_but_not_nvccs_flags() -> None:
 def test_a_variable_that_counts_without_a_level_does_not_answer() -> None:
     finding = one(look(CXXFLAGS="-O1", FLASHINFER_EXTRA_CUDAFLAGS="-lineinfo"))
     (remedy,) = finding.remedies
-    assert remedy.summary == "export FLASHINFER_EXTRA_CUDAFLAGS='-lineinfo -O1'"
+    assert remedy.summary.startswith("export FLASHINFER_EXTRA_CUDAFLAGS='-lineinfo -O1'; ")
     assert (remedy.fix, remedy.values) == (
         "lower-optimisation",
-        {"FLASHINFER_EXTRA_CUDAFLAGS": "-lineinfo -O1"},
+        {"FLASHINFER_EXTRA_CUDAFLAGS": "-lineinfo -O1", "FLASHINFER_EXTRA_CFLAGS": "-O1"},
     )
 
 

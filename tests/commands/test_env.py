@@ -53,9 +53,10 @@ def test_a_healthy_environment_prints_nothing(conda: Path) -> None:
 
 
 def test_what_activation_exports_already_is_printed_for_a_shell_that_lacks_it(blocked: Path) -> None:
-    planned = run("env", "--prefix", str(blocked), "--no-config", environ=variables(blocked)).stdout
+    argv = ("env", "--prefix", str(blocked), "--no-config", "cudart-link-missing")
+    planned = run(*argv, environ=variables(blocked)).stdout
     apply(blocked)
-    persisted = run("env", "--prefix", str(blocked), "--no-config", environ=variables(blocked)).stdout
+    persisted = run(*argv, environ=variables(blocked)).stdout
     assert persisted == planned != ""
 
 
@@ -78,3 +79,13 @@ def test_an_activation_file_that_was_edited_is_one_line_and_exit_2(blocked: Path
     script.write_text(script.read_text() + "export MINE=1\n")
     ran = run("env", "--prefix", str(blocked), "--no-config", environ=variables(blocked))
     assert (ran.returncode, ran.stdout) == (2, "") and f"{script}: was edited by hand" in ran.stderr
+
+
+def test_an_environment_that_cannot_be_written_to_is_helped_by_variables_all_the_same(conda: Path) -> None:
+    """No link is possible, nor an activation file: the launch script needs neither."""
+    folders = [conda, *(path for path in conda.rglob("*") if path.is_dir() and not path.is_symlink())]
+    for folder in folders:
+        folder.chmod(0o777)  # "anyone may write there": refused for root as well
+    argv = ("env", "--prefix", str(conda), "--no-config", "--shell", "json", "cudart-link-missing")
+    found = json.loads(run(*argv, environ=variables(conda)).stdout)
+    assert found == {"LIBRARY_PATH": f"{conda}/lib:{conda}/lib/stubs"}

@@ -12,14 +12,11 @@ from typing import Any
 import pytest
 
 from cudadoctor.cli import build_parser
-from cudadoctor.commands.book import Bench, installer_of, open_bench
-from cudadoctor.commands.fix import Doctor
-from cudadoctor.facts import Target
-from cudadoctor.host import RealHost
+from cudadoctor.commands.book import Bench, installer_of
+from cudadoctor.commands.doctor import Doctor
 from cudadoctor.journal import Intent
 from cudadoctor.mistakes import UserMistake
-from cudadoctor.overlay import Remembering
-from cudadoctor.plan import Plan, make_plan
+from cudadoctor.plan import Plan
 from cudadoctor.transaction import Failed, carry_out, new_run
 
 from .test_check import run
@@ -253,13 +250,9 @@ class Planned:
         for name, value in variables(root).items():
             monkeypatch.setenv(name, value)
         doctor = Doctor.of(build_parser().parse_args(["fix", "--prefix", str(root), "--no-config"]))
-        real = RealHost()
-        host = Remembering(real)
-        report = doctor.judge(doctor.first_look(host))
-        assert isinstance(report.target, Target)
-        self.bench: Bench = open_bench(report.target, real)
-        site = doctor.site(host, self.bench, report)
-        self.plan: Plan = make_plan(report, doctor.fixes.fixes, doctor.wanted, site)
+        patient = doctor.patient()
+        self.bench: Bench = patient.bench
+        self.plan: Plan = doctor.planned(patient.report, patient)
 
     def carry_out(self) -> None:
         intents = [Intent(n, step, "") for n, (_, step) in enumerate(self.plan.steps, 1)]

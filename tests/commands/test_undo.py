@@ -1,12 +1,18 @@
 """`cudadoctor undo` as its user meets it: back to the byte, or one line that says why not."""
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from cudadoctor.actions import Install, MakeLink, MoveAside, Step, Version
+from cudadoctor.journal import Begin, Book, Ended, Intent, Record, Started
+from cudadoctor.places import IN_PREFIX
 
 from .test_check import run
 from .test_fix import apply, conda, fix, journal_of, library, names, refused, variables
@@ -120,3 +126,174 @@ def test_a_journal_that_reaches_out_of_the_environment_is_refused(conda: Path, t
 @pytest.mark.parametrize("argv", [["--prefix", "/nowhere"], ["--python", "/nowhere/python"]])
 def test_a_target_that_is_none_is_one_line(argv: list[str]) -> None:
     refused(run("undo", *argv))
+
+
+# --- journals as a run leaves them --------------------------------------------------------------------------
+
+NAME = "2026-11-21-1"
+
+
+def begun(root: Path, *steps: Step, records: tuple[Record, ...] = ()) -> Path:
+    """Write the journal of a run that was to do these steps and got as far as these records; return it."""
+    book = Book(str(root), IN_PREFIX)
+    begin = Begin(NAME, "2026-11-21T00:00:00Z", "0.1", str(root))
+    journal = book.begin(begin, [Intent(n, step, f"step {n}") for n, step in enumerate(steps, 1)])
+    if records:
+        journal.append(*records)
+    journal.close()
+    book.close()
+    return journal_of(root)
+
+
+def install(root: Path) -> Install:
+    """Return the install of ninja by a pip that uninstalls what it is asked to and notes its umask."""
+    program = root / "bin/stand-in"
+    info = f"{root}/lib/python3.11/site-packages"
+    program.write_text(
+        f'#!/bin/sh\numask > {root.parent}/umask\nfor name; do rm -rf "{info}/$name"-*.dist-info; done\n'
+    )
+    program.chmod(0o755)
+    before = (Version("flashinfer-python", "0.5.3"), Version("torch", "2.9.0+cu128"))
+    return Install("pip", ("ninja",), (str(program), "-m", "pip", "install", "ninja"), before)
+
+
+def add(root: Path, name: str) -> Path:
+    """Install a package as the user does."""
+    info = root / f"lib/python3.11/site-packages/{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n\n")
+    return info
+
+
+def cache(root: Path) -> tuple[Path, MoveAside]:
+    """Return a cache outside of the environment that a run has moved aside."""
+    folder = root.parent / "home/flashinfer"
+    (folder / ".ops.cudadoctor-aside/deep").mkdir(parents=True)
+    (folder / ".ops.cudadoctor-aside/deep/op.so").touch()
+    return folder, MoveAside(f"{folder}/ops", ".ops.cudadoctor-aside")
+
+
+def test_what_the_user_installed_after_a_killed_run_stays(conda: Path) -> None:
+    begun(conda, MakeLink(f"{conda}/lib64", "lib"), install(conda))
+    mine = add(conda, "numpy")
+    ran = undo(conda)
+    assert (ran.returncode, ran.stderr) == (0, "") and "packages" not in ran.stdout
+    assert mine.exists() and not (conda.parent / "umask").exists()
+
+
+def test_where_an_install_was_killed_the_packages_are_named_and_go_by_force(conda: Path) -> None:
+    begun(conda, install(conda), records=(Started(1),))
+    half, mine = add(conda, "ninja"), add(conda, "numpy")
+    said = refused(undo(conda))
+    assert "came, went or changed since: ninja, numpy" in said
+    assert "what came since is uninstalled" in said and "kept beside" not in said
+    assert half.exists() and mine.exists()
+    before = os.umask(0o027)
+    try:
+        ran = undo(conda, "--force")
+    finally:
+        os.umask(before)
+    assert ran.returncode == 0 and not half.exists() and not mine.exists()
+    assert (conda.parent / "umask").read_text().strip() == "0027"
+
+
+def test_a_cache_that_is_gone_with_its_folder_does_not_hold_up_the_rest(conda: Path) -> None:
+    folder, aside = cache(conda)
+    (conda / "lib64").symlink_to("lib")
+    begun(conda, MakeLink(f"{conda}/lib64", "lib"), aside, records=(Ended("applied"),))
+    shutil.rmtree(folder)
+    assert f"{folder}/ops: is gone" in refused(undo(conda))
+    assert "nothing that was moved aside is left" in undo(conda, "--purge").stdout
+    ran = undo(conda, "--force")
+    assert ran.returncode == 0 and not (conda / "lib64").is_symlink()
+    assert f"not brought back: {folder}/ops" in ran.stdout and "  moved" not in ran.stdout
+
+
+def test_what_is_purged_is_purged_once_and_said_to_stay_gone(conda: Path) -> None:
+    folder, aside = cache(conda)
+    journal = begun(conda, aside, records=(Ended("applied"),))
+    ran = undo(conda, "--purge")
+    assert f"removed what was moved aside: {folder}/ops" in ran.stdout and [*folder.iterdir()] == []
+    assert undo(conda, "--purge").stdout == "nothing that was moved aside is left\n"
+    assert journal.read_text().count('"purged"') == 1
+    assert "purged and stays gone: 1 thing\n" in undo(conda).stdout
+
+
+def test_a_purge_through_a_link_is_refused_in_one_line(conda: Path, tmp_path: Path) -> None:
+    inner = conda / "cache/ops"
+    inner.parent.mkdir()
+    begun(conda, MoveAside(str(inner), ".ops.cudadoctor-aside"), records=(Ended("applied"),))
+    outside = tmp_path / "outside"
+    (outside / ".ops.cudadoctor-aside").mkdir(parents=True)
+    inner.parent.rmdir()
+    inner.parent.symlink_to(outside)
+    assert "cache on the way there is no folder (a link?)" in refused(undo(conda, "--purge"))
+    assert (outside / ".ops.cudadoctor-aside").exists()
+
+
+def test_a_run_that_cannot_be_purged_does_not_keep_others_from_it(conda: Path, tmp_path: Path) -> None:
+    folder, aside = cache(conda)
+    (conda / ".x.cudadoctor-aside").touch()
+    elsewhere = MoveAside(f"{tmp_path}/x", ".x.elsewhere")
+    (tmp_path / ".x.elsewhere").touch()
+    first = begun(conda, elsewhere, records=(Ended("applied"),))
+    second = first.with_name("2026-11-21-2.jsonl")
+    text = first.read_text().replace(NAME, "2026-11-21-2")
+    first.rename(first.with_suffix(".away"))
+    begun(conda, aside, records=(Ended("applied"),))
+    second.write_text(text)
+    ran = undo(conda, "--purge")
+    assert ran.returncode == 2 and "is not in this environment" in ran.stderr
+    assert f"{folder}/ops" in ran.stdout and (tmp_path / ".x.elsewhere").exists()
+
+
+def test_what_force_has_kept_is_freed(conda: Path) -> None:
+    name = apply(conda, "cudart-link-missing")["run"]
+    (conda / "lib64").unlink()
+    (conda / "lib64").write_text("mine")
+    kept = conda / f".cudadoctor-{name}-1.was"
+    assert "kept beside" in refused(undo(conda))
+    assert f"kept what was in the way: {kept}" in undo(conda, "--force").stdout and kept.read_text() == "mine"
+    assert undo(conda, "--purge", name).returncode == 0 and not kept.exists()
+
+
+def test_a_run_at_work_is_not_called_interrupted(conda: Path) -> None:
+    begun(conda, MakeLink(f"{conda}/lib64", "lib"))
+    assert "interrupted" in undo(conda, "--list").stdout
+    with (conda / "etc/cudadoctor/lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for argv in ([], [NAME], ["--purge"]):
+            said = refused(undo(conda, *argv))
+            assert "another cudadoctor is at work here (process " in said and "interrupted" not in said
+        listed = undo(conda, "--list").stdout
+    assert "at work" in listed and "interrupted" not in listed
+    assert undo(conda).returncode == 0
+
+
+def test_the_list_says_why_a_run_was_taken_back(conda: Path) -> None:
+    begun(
+        conda, MakeLink(f"{conda}/lib64", "lib"), records=(Ended("rolled back", "No space left on device"),)
+    )
+    assert "step 1 (No space left on device)" in undo(conda, "--list").stdout
+
+
+def test_nothing_is_hashed_where_there_is_no_state_folder(conda: Path) -> None:
+    begun(conda, MakeLink(f"{conda}/lib64", "lib"))
+    code = (
+        "import sys; from cudadoctor.cli import main\n"
+        f"sys.argv = ['cudadoctor', 'undo', '--list', '--prefix', {str(conda)!r}]\n"
+        "main(); sys.exit('hashlib' in sys.modules)"
+    )
+    for status in (0, 1):
+        environ = {**os.environ, **variables(conda)}
+        assert subprocess.run([sys.executable, "-c", code], env=environ, check=False).returncode == status
+        (conda.parent / "state/cudadoctor").mkdir(parents=True, exist_ok=True)
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not on PATH")
+def test_a_journal_that_cannot_be_written_is_told_in_words(conda: Path) -> None:
+    begun(conda, MakeLink(f"{conda}/lib64", "lib"))
+    command = ["prlimit", "--fsize=0", sys.executable, "-m", "cudadoctor", "undo", "--prefix", str(conda)]
+    environ = {**os.environ, **variables(conda)}
+    ran = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
+    assert "no journal can be kept: File too large" in refused(ran)

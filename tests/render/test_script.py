@@ -133,7 +133,6 @@ def carry_one_out(step: Step) -> None:
         case MakeFolder(path):
             os.mkdir(path, 0o755)
         case MakeLink(path, text):
-            os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
             os.symlink(text, path)
         case TurnLink(path, text):
             os.unlink(path)
@@ -179,6 +178,8 @@ def furnish(prefix: Path, name: str = "x") -> tuple[Step, ...]:
         WriteFile(f"{prefix}/etc{name}/{name}/a.sh", b"export CUDA_HOME='/x'\n"),
         WriteFile(f"{prefix}/etc{name}/{name}/{name}", b"\xff\0", 0o700),
         WriteFile(f"{old}/file{name}", b"as it\nshall be\n", 0o755, was),
+        MakeFolder(f"{prefix}/deep"),
+        MakeFolder(f"{prefix}/deep/down{name}"),
         MakeLink(f"{prefix}/deep/down{name}/link", f"../{name}"),
         MakeLink(f"{prefix}/{name}.so", name),
         TurnLink(f"{old}/to a folder{name}", f"{name}13", f"real{name}"),
@@ -212,7 +213,7 @@ def test_the_tree_is_the_one_that_the_steps_make_whatever_its_names_are(
     again = run(text, shell, ours, umask=0, locale="C")
     assert (again.status, again.complained) == (0, "")
     assert tree(ours) == tree(theirs)
-    assert again.said.count("already so: ") == 10
+    assert again.said.count("already so: ") == 12
 
 
 @pytest.mark.parametrize("content", CONTENTS, ids=lambda content: ascii(content[:20]))
@@ -246,7 +247,7 @@ def test_only_the_mode_of_a_file_may_change(prefix: Path, shell: list[str]) -> N
     assert tree(prefix) == {"f": ("-", 0o644, b"x\n")}
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(14))
 def test_what_was_cut_short_is_finished_by_the_next_run(number: int, prefix: Path, shell: list[str]) -> None:
     steps = furnish(prefix)
     text = written(prefix, planned(*steps))
@@ -456,8 +457,8 @@ def test_changes_read_like_this() -> None:
     assert text[start : text.index("\n}\n", start)] == (
         "changes() {\n"
         "\n"
-        "# 1. cuda-links (for a-check): make the link /opt/envs/vllm/lib64 -> lib\n"
-        "#    - lead the link /opt/envs/vllm/lib/libcudart.so to libcudart.so.13 (now: /gone)\n"
+        "# 1. cuda-links (for a-check): link /opt/envs/vllm/lib64 -> lib\n"
+        "#    - turn /opt/envs/vllm/lib/libcudart.so -> libcudart.so.13 (now: /gone)\n"
         'make_link "$prefix/lib64" lib\n'
         'turn_link "$prefix/lib/libcudart.so" libcudart.so.13 /gone\n'
         "\n"
@@ -478,6 +479,24 @@ def test_changes_read_like_this() -> None:
     )
 
 
+def test_what_is_not_done_is_told_with_the_command_that_would_do_it() -> None:
+    lock = "/src/uv.lock says what is in this environment"
+    left = Change(
+        "pip-install",
+        Safety.SAFE,
+        (Install("pip", ("ninja",)),),
+        ("a-check",),
+        (),
+        lock,
+        "cd /src && uv add ninja",
+    )
+    assert (
+        f"# Not done: pip-install (for a-check): {lock}\n"
+        "#    - install ninja with pip\n"
+        "#    by hand: cd /src && uv add ninja\n"
+    ) in written(Path("/opt"), left=[left])
+
+
 def test_only_the_functions_that_are_needed_are_there() -> None:
     text = written(Path("/opt"), planned(MakeLink("/opt/lib64", "lib")))
     assert "make_link() {" in text and "write_file" not in text and "trap" not in text
@@ -495,7 +514,13 @@ def with_held(hostile: str, prefix: str) -> str:
         held(Show(hostile), Export(hostile, hostile, (hostile,), (hostile,)), refused=hostile),
         held(MakeLink(hostile, hostile), TurnLink(hostile, hostile, hostile), WriteFile(hostile, b"")),
         held(RemoveLink(hostile, hostile), MakeFolder(hostile), safety=Safety.UNSAFE),
-        Change(hostile, Safety.SAFE, (MoveAside(hostile, hostile), Install(hostile, (hostile,))), (hostile,)),
+        Change(
+            hostile,
+            Safety.SAFE,
+            (MoveAside(hostile, hostile), Install(hostile, (hostile,))),
+            (hostile,),
+            by_hand=hostile,
+        ),
     ]
     return script.render(left, left, prefix=prefix, what=hostile, created=hostile)
 
