@@ -33,7 +33,7 @@ def repair_interrupted(repairs: Repairs, target: Target) -> Iterator[Finding]:
         file, _, why = repairs.problem.partition(": ")
         command = f"mv {quote(file)} {quote(f'{file}.damaged')}  # what it tells of stays done"
         aside = Remedy("show", {}, command)
-        said = "a journal of repairs cannot be read: fix and undo refuse to go on"
+        said = "a journal of repairs cannot be read: fix --apply refuses to go on"
         yield Finding(said, Severity.WARNING, (Evidence(file, why),), (aside,))
     where = "" if target.active else f" --prefix {quote(target.prefix)}"
     yield from (_finding(run, where) for run in repairs.open if not run.busy)

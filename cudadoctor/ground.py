@@ -39,6 +39,10 @@ class Conflict(Exception):
     """Something stands in the way of a step: the path, and why."""
 
 
+class Blocked(Conflict):
+    """The folder that a step is in is not reached: on the way there something else has taken its place."""
+
+
 class Ground:
     """Folders that may be changed, each held open from the time it was looked at."""
 
@@ -106,6 +110,17 @@ class Ground:
             except FileNotFoundError:
                 path = os.path.dirname(path)
 
+    def must_be_allowed(self, path: str) -> None:
+        """Raise Conflict where we may not write to the folder of `path`; one that is gone is not asked."""
+        folder = os.path.dirname(path)
+        try:
+            with self.folder(path) as (fd, _):
+                _must_be_allowed(fd, folder)
+        except (FileNotFoundError, Blocked):
+            pass
+        except OSError as error:
+            raise Conflict(f"{folder}: {error.strerror}") from None
+
     def read(self, path: str) -> Was | None:
         """Return a regular file as it is, or None where nothing is; raise Conflict for anything else."""
         try:
@@ -118,13 +133,22 @@ class Ground:
 
     # --- doing and undoing ----------------------------------------------------------------------------------
 
-    def do(self, step: Step, mark: str) -> None:
-        """Carry a step out; `mark` names its temporary file. Raise Conflict or OSError, with nothing done."""
-        with self.folder(step_path(step)) as (fd, name), _exact_modes():
+    def do(self, step: Step, mark: str) -> bool:
+        """Carry a step out; `mark` names its temporary file. Raise Conflict with nothing done, or OSError.
+
+        False: it was done already, by someone else.
+        """
+        _must_be_names(step, mark)
+        path = step_path(step)
+        with _told_of(path), self.folder(path) as (fd, name), exact_modes():
             if _state(step, fd, name) == "after":
-                return
-            _do(step, fd, name, mark)
+                return False
+            try:
+                _do(step, fd, name, mark)
+            except FileExistsError:
+                raise Conflict(f"{path}: something was put there just now") from None
             os.fsync(fd)
+            return True
 
     def undo(self, step: Step, mark: str, *, force: bool = False) -> str:
         """Take a step back; raise Conflict where what it made was changed since, or OSError.
@@ -132,8 +156,10 @@ class Ground:
         With `force` what stands there now makes way: it is kept beside under the name that is returned. What
         there is nothing left of to bring back, or no folder to bring it back into, then stays gone.
         """
+        _must_be_names(step, mark)
+        path = step_path(step)
         try:
-            with self.folder(step_path(step)) as (fd, name), _exact_modes():
+            with _told_of(path), self.folder(path) as (fd, name), exact_modes():
                 aside = f"{mark}.was"
                 kept = aside if _lstat(fd, aside) else ""  # by an undo that was killed
                 try:
@@ -150,12 +176,18 @@ class Ground:
         except FileNotFoundError:
             if force or _makes(step):
                 return ""  # the folder that it was in has gone since, and it with it
-            raise Conflict(f"{step_path(step)}: the folder it was in is gone") from None
+            raise Conflict(f"{path}: the folder it was in is gone") from None
+        except Blocked:
+            if force:
+                return ""  # what has taken the folder's place is none of ours
+            raise
 
     def clean(self, step: Step, mark: str) -> None:
         """Remove the temporary file that a killed run may have left."""
+        _must_be_names(step, mark)
+        path = step_path(step)
         try:
-            with self.folder(step_path(step)) as (fd, _):
+            with _told_of(f"{os.path.dirname(path)}/{mark}"), self.folder(path) as (fd, _):
                 os.unlink(mark, dir_fd=fd)
         except (FileNotFoundError, Conflict):
             pass
@@ -165,6 +197,18 @@ def step_path(step: Step) -> str:
     """Return the path that a step changes."""
     path: str = getattr(step, "path", "")
     return path
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text is a name in a folder, and leads nowhere else."""
+    return text not in ("", ".", "..") and not {"/", "\0"} & set(text)
+
+
+def _must_be_names(step: Step, mark: str) -> None:
+    """Refuse names that would lead out of the opened folder: a journal can be somebody else's."""
+    for name in (mark, step.aside) if isinstance(step, MoveAside) else (mark,):
+        if not is_name(name):
+            raise Conflict(f"{step_path(step)}: {name!r} is no name in its folder")
 
 
 def _makes(step: Step) -> bool:
@@ -185,7 +229,7 @@ def _down(fd: int, part: str, path: str) -> int:
         below = os.open(part, FOLDER_FLAGS, dir_fd=fd)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise Conflict(f"{path}: {part} on the way there is no folder (a link?)") from None
+            raise Blocked(f"{path}: {part} on the way there is no folder (a link?)") from None
         raise
     os.close(fd)
     return below
@@ -195,6 +239,10 @@ def _must_be_ours(fd: int, path: str) -> None:
     found = os.fstat(fd)
     if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
         raise Conflict(f"{path}: anyone may write there")
+    _must_be_allowed(fd, path)
+
+
+def _must_be_allowed(fd: int, path: str) -> None:
     try:
         # "." of the open folder: what it was opened by may lead elsewhere by now.
         allowed = os.access(".", os.W_OK | os.X_OK, dir_fd=fd, effective_ids=True)
@@ -294,10 +342,10 @@ def _do(step: Step, fd: int, name: str, mark: str) -> None:
     match step:
         case MakeFolder():
             os.mkdir(name, FOLDER_MODE, dir_fd=fd)
-            _give_to_owner(fd, name)
+            give_to_owner(fd, name)
         case MakeLink():
             os.symlink(step.text, name, dir_fd=fd)
-            _give_to_owner(fd, name)
+            give_to_owner(fd, name)
         case TurnLink():
             _put_link(fd, name, step.text, mark)
         case RemoveLink():
@@ -318,7 +366,7 @@ def _undo(step: Step, fd: int, name: str, mark: str) -> None:
             _put_link(fd, name, step.before, mark)
         case RemoveLink():
             os.symlink(step.before, name, dir_fd=fd)
-            _give_to_owner(fd, name)
+            give_to_owner(fd, name)
         case WriteFile() if step.before is None:
             os.unlink(name, dir_fd=fd)
         case WriteFile() if step.before is not None:
@@ -340,7 +388,7 @@ def _put_link(fd: int, name: str, text: str, mark: str) -> None:
     drop(fd, mark)
     os.symlink(text, mark, dir_fd=fd)
     try:
-        _give_to_owner(fd, mark)
+        give_to_owner(fd, mark)
         os.rename(mark, name, src_dir_fd=fd, dst_dir_fd=fd)
     except OSError:
         drop(fd, mark)
@@ -368,7 +416,7 @@ def _put_file(fd: int, name: str, file: Was, mark: str) -> None:
         finally:
             os.close(opened)
         if owner is None:
-            _give_to_owner(fd, mark)
+            give_to_owner(fd, mark)
         os.rename(mark, name, src_dir_fd=fd, dst_dir_fd=fd)
     except OSError:
         drop(fd, mark)
@@ -383,11 +431,15 @@ def drop(fd: int, name: str) -> None:
         pass
 
 
-def _give_to_owner(fd: int, name: str) -> None:
-    """Let what root makes in a user's folder belong to that user."""
+def give_to_owner(fd: int, made: str | int) -> None:
+    """Let what root makes in a user's folder belong to that user; `made` is its name there, or it, opened."""
     folder = os.fstat(fd)
-    if os.geteuid() == 0 and folder.st_uid != 0:
-        os.chown(name, folder.st_uid, folder.st_gid, dir_fd=fd, follow_symlinks=False)
+    if os.geteuid() != 0 or folder.st_uid == 0:
+        return
+    if isinstance(made, int):
+        os.fchown(made, folder.st_uid, folder.st_gid)
+    else:
+        os.chown(made, folder.st_uid, folder.st_gid, dir_fd=fd, follow_symlinks=False)
 
 
 def _make_way(fd: int, name: str, aside: str) -> str:
@@ -407,6 +459,7 @@ def _restore(step: Step, fd: int, name: str, mark: str) -> None:
     match step:
         case TurnLink() | RemoveLink():
             os.symlink(step.before, name, dir_fd=fd)
+            give_to_owner(fd, name)
         case WriteFile() if step.before is not None:
             _put_file(fd, name, step.before, mark)
         case MoveAside() if _lstat(fd, step.aside) is not None:
@@ -414,10 +467,20 @@ def _restore(step: Step, fd: int, name: str, mark: str) -> None:
 
 
 @contextmanager
-def _exact_modes() -> Iterator[None]:
+def exact_modes() -> Iterator[None]:
     """Let modes be what a step says, whatever the umask."""
     before = os.umask(0)
     try:
         yield
     finally:
         os.umask(before)
+
+
+@contextmanager
+def _told_of(path: str) -> Iterator[None]:
+    """Let an error name the whole path: the calls know the last part only."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = path, None
+        raise

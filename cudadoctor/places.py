@@ -32,5 +32,7 @@ def folders(host: Host, prefix: str) -> tuple[str, ...]:
 
 
 def _state(environ: Mapping[str, str], home: str) -> str:
-    state = environ.get("XDG_STATE_HOME") or f"{home}/.local/state"
+    state = environ.get("XDG_STATE_HOME", "")
+    if not state.startswith("/"):  # a relative one is to be ignored: XDG Base Directory Specification 0.8
+        state = f"{home}/.local/state"
     return f"{state}/cudadoctor"

@@ -337,8 +337,10 @@ class _Planner:
                     break
                 if key in found:
                     found[key] = wish.asks_for(found[key])
-                elif change.actions or (change.refused and not wish.check):
+                elif change.actions:
                     found[key] = wish.asks_for(structs.replace(change, refused=self._why_held(change)))
+                elif change.refused and not wish.check:
+                    found[key] = structs.replace(change, refused="no finding here asks for it")
         installs = [c for c in found.values() if c.actions and isinstance(c.actions[0], Install)]
         yield from (change for change in found.values() if change not in installs)
         for change in self._installs(installs):

@@ -12,7 +12,7 @@ from contextlib import suppress
 from msgspec import Struct
 
 from cudadoctor.actions import Install, InstallerError, MoveAside, Version
-from cudadoctor.ground import Conflict, Ground, step_path
+from cudadoctor.ground import Conflict, Ground, is_name, step_path
 from cudadoctor.journal import (
     Begin,
     Book,
@@ -76,7 +76,7 @@ class Aside(Struct, frozen=True):
         return f"{os.path.dirname(self.path)}/{self.name}"
 
 
-def new_run(book: Book, prefix: str, roots: Sequence[str], version: str) -> Begin:
+def new_run(book: Book, prefix: str, version: str) -> Begin:
     """Return the first record of a new run of this version, with a name that no other run here has."""
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return Begin(book.next_run(time.strftime("%Y-%m-%d")), created, version, prefix)
@@ -96,12 +96,12 @@ def carry_out(
     """
     try:
         journal = book.begin(begin, intents)
-    except OSError as error:
+    except (Conflict, OSError) as error:
         raise Failed(says(error), True) from error
     begun: list[Intent] = []
     try:
         try:
-            _do_all(ground, begin.run, _noted(intents, begun), journal, installer, tell)
+            _do_all(ground, begin.run, intents, journal, installer, tell, begun)
             journal.append(Ended("applied"))
         except BaseException as error:
             restored = _give_up(ground, begin.run, begun, journal, installer, error)
@@ -126,8 +126,9 @@ def complete(
             i
             for i in run.intents
             if not (isinstance(i.step, Install) and run.installed(i.number) is not None)
+            and not run.found(i.number)
         ]
-        _do_all(ground, run.name, left, journal, installer, tell)
+        _do_all(ground, run.name, left, journal, installer, tell, [], run)
         journal.append(Ended("applied", "completed after an interruption"))
     except (Conflict, OSError, InstallerError) as error:
         raise Failed(says(error), False) from error
@@ -146,6 +147,7 @@ def take_back(
     intents = list(_to_undo(run))
     if not force:
         _must_stand(ground, intents, _not_as_left(run, intents, installer))
+    _must_be_allowed(ground, intents)
     journal = _reopened(book, run)
     try:
         journal.append(Undoing(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), force))
@@ -166,22 +168,29 @@ def take_back(
 def _to_undo(run: Run) -> Iterator[Intent]:
     """Yield the steps that can have left something behind.
 
-    An installer that never began has not: what is installed by now is the user's own. So is what stands where
-    a step was taken back, before an undo was interrupted.
+    A step that was never come to has not, nor one that was found done, nor an installer that never began:
+    what is there by now is the user's own. So is what stands where a step was taken back, before an undo was
+    interrupted.
     """
     over = run.purged() | run.undone()
     for intent in run.intents:
-        if intent.number not in over and not (
-            isinstance(intent.step, Install) and not run.starts(intent.number)
-        ):
+        began = not isinstance(intent.step, Install) or run.starts(intent.number)
+        if began and intent.number not in over and run.is_ours(intent.number):
             yield intent
+
+
+def standing(run: Run) -> set[str]:
+    """Return what of an environment is as a run left it: paths, and "packages"."""
+    if run.status in ("undone", "rolled back"):
+        return set()
+    return {step_path(intent.step) or "packages" for intent in _to_undo(run)}
 
 
 def asides(run: Run) -> list[Aside]:
     """Return what a run has that `purge` removes, whether it is still there or not."""
     if run.status == "applied":
         moved = [(i.number, i.step) for i in run.intents if isinstance(i.step, MoveAside)]
-        return [Aside(number, step.path, step.aside) for number, step in moved]
+        return [Aside(number, step.path, step.aside) for number, step in moved if run.is_ours(number)]
     if run.status != "undone":
         return []
     kept = [(i, os.path.basename(name)) for i in run.intents if (name := run.kept(i))]
@@ -198,6 +207,8 @@ def purge(book: Book, ground: Ground, run: Run, tell: Callable[[Aside], None]) -
     journal = _reopened(book, run)
     try:
         for aside in asides(run):
+            if not is_name(aside.name):
+                raise Conflict(f"{aside.place}: is no name in its folder")
             with suppress(FileNotFoundError), ground.folder(aside.path) as (fd, _):
                 os.stat(aside.name, dir_fd=fd, follow_symlinks=False)
                 if aside.number not in purged:  # first: half of a cache is nothing to put back
@@ -210,10 +221,10 @@ def purge(book: Book, ground: Ground, run: Run, tell: Callable[[Aside], None]) -
 
 def _remove(fd: int, aside: Aside) -> None:
     """Remove a file, or a folder with all that is in it, from the opened folder that it is in."""
-    if not stat.S_ISDIR(os.stat(aside.name, dir_fd=fd, follow_symlinks=False).st_mode):
-        os.unlink(aside.name, dir_fd=fd)
-        return
     try:
+        if not stat.S_ISDIR(os.stat(aside.name, dir_fd=fd, follow_symlinks=False).st_mode):
+            os.unlink(aside.name, dir_fd=fd)
+            return
         shutil.rmtree(f"/proc/self/fd/{fd}/{aside.name}")  # its own dir_fd came with Python 3.11
     except OSError as error:
         error.filename = aside.place  # it names what is within by its last part only
@@ -231,6 +242,8 @@ def _as_it_is(book: Book, run: Run) -> Run:
         raise Failed(says(error), False) from error
     if now.status != run.status:
         raise Failed(f"meanwhile it is {now.status}, by another process", False)
+    if (now.begin, now.intents) != (run.begin, run.intents):
+        raise Failed("meanwhile its journal tells of something else", False)  # than what was looked at
     return now
 
 
@@ -248,51 +261,70 @@ def _do_all(
     journal: Journal,
     installer: Installer,
     tell: Callable[[Intent], None],
+    begun: list[Intent],
+    resumed: Run | None = None,
 ) -> None:
+    """Do steps in their order; `begun` gets those that have something to take back.
+
+    Of a run that is `resumed` the step at which it was killed can be done, and is its own then.
+    """
     for intent in intents:
+        begun.append(intent)
+        after: tuple[Version, ...] = ()
+        mine = True
         if isinstance(intent.step, Install):
             journal.append(Started(intent.number))
             installer.install(intent.step)
-            journal.append(Done(intent.number, installer.freeze()))
+            after = installer.freeze()
         else:
-            ground.do(intent.step, mark(run, intent.number))
-            journal.append(Done(intent.number))
+            mine = _does(ground, run, intent, begun) or (
+                resumed is not None and resumed.is_ours(intent.number)
+            )
+        journal.append(Done(intent.number, after, mine))
         tell(intent)
 
 
-def _noted(intents: Sequence[Intent], begun: list[Intent]) -> Iterator[Intent]:
-    """Yield each step, noted as begun."""
-    for intent in intents:
-        begun.append(intent)
-        yield intent
+def _does(ground: Ground, run: str, intent: Intent, begun: list[Intent]) -> bool:
+    """Do one step; where it did nothing, for it was done or could not be, it is not begun either."""
+    try:
+        done = ground.do(intent.step, mark(run, intent.number))
+    except Conflict:
+        begun.remove(intent)
+        raise
+    if not done:
+        begun.remove(intent)
+    return done
 
 
 def _give_up(
     ground: Ground,
     run: str,
-    intents: Sequence[Intent],
+    begun: Sequence[Intent],
     journal: Journal,
     installer: Installer,
     error: BaseException,
 ) -> bool:
     """Take back what was begun; return whether all of it is as it was.
 
-    What a step found in its place before it did anything is not its own, and stays.
     A journal that has no room left for the end of the story is removed: there is none to tell.
     """
     try:
-        for intent in reversed(intents):
+        for intent in reversed(begun):
             ground.clean(intent.step, mark(run, intent.number))
-            if not (isinstance(error, Conflict) and intent is intents[-1]):
-                _take_one_back(ground, run, intent, installer, False)
+            _take_one_back(ground, run, intent, installer, False)
     except (Conflict, OSError, InstallerError):
         return False
     try:
-        journal.append(Ended("rolled back", says(error)))
+        journal.append(Ended("rolled back", _printable(says(error))))
     except OSError:
         with suppress(OSError):
             journal.forget()
     return True
+
+
+def _printable(text: str) -> str:
+    """Return a text that a journal can hold: an error may name a file by bytes that are not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _take_one_back(ground: Ground, run: str, intent: Intent, installer: Installer, force: bool) -> str:
@@ -331,6 +363,22 @@ def _must_stand(ground: Ground, intents: Iterable[Intent], packages: Iterable[st
             files.append(str(conflict))
     if files or names:
         raise Changed(files, names)
+
+
+def _must_be_allowed(ground: Ground, intents: Iterable[Intent]) -> None:
+    """Raise Failed where a step would be refused, before the first is taken back."""
+    for intent in intents:
+        if isinstance(intent.step, Install):
+            continue
+        try:
+            if ground.state(intent.step) == "before":
+                continue
+        except Conflict:
+            pass  # it makes way, by force
+        try:
+            ground.must_be_allowed(step_path(intent.step))
+        except Conflict as conflict:
+            raise Failed(str(conflict), True) from None
 
 
 def _not_as_planned(run: Run, installer: Installer) -> set[str]:

@@ -1,6 +1,7 @@
 """Steps on real files: done, undone, refused, and never outside the opened folder."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,9 +65,9 @@ NAMES = ["folder", "link", "turn", "remove", "new file", "file", "aside"]
 def test_a_step_is_done_and_taken_back_exactly(name: str, prefix: Path, ground: Ground) -> None:
     step, before = steps(prefix)[name], tree(prefix)
     assert ground.state(step) == "before"
-    ground.do(step, MARK)
+    assert ground.do(step, MARK)
     assert ground.state(step) == "after" and tree(prefix) != before
-    ground.do(step, MARK)
+    assert not ground.do(step, MARK), "it was done already"
     assert ground.undo(step, MARK) == ""
     assert ground.state(step) == "before" and tree(prefix) == before
 
@@ -226,3 +227,59 @@ def test_what_a_killed_run_left_beside_a_file_is_cleaned_up(prefix: Path, ground
     (prefix / MARK).write_text("half")
     ground.clean(step, MARK)
     assert tree(prefix) == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("stands", ["a file", "a link"])
+def test_what_took_the_place_of_a_folder_is_left_alone_by_force_too(
+    name: str, stands: str, prefix: Path, ground: Ground, tmp_path: Path
+) -> None:
+    step = steps(prefix)[name]
+    place = Path(getattr(step, "path", ""))
+    if place.parent == prefix:
+        below: dict[str, Step] = {
+            "folder": MakeFolder(f"{prefix}/lib/deep/new"),
+            "link": MakeLink(f"{prefix}/lib/deep/lib64", "lib"),
+        }
+        step = below.get(name, RemoveLink(f"{prefix}/lib/deep/old", "gone"))
+    shutil.rmtree(prefix / "lib/deep")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    if stands == "a file":
+        (prefix / "lib/deep").touch()
+    else:
+        (prefix / "lib/deep").symlink_to(outside)
+    before = tree(tmp_path)
+    with pytest.raises(Conflict, match="deep on the way there is no folder"):
+        ground.undo(step, MARK)
+    assert ground.undo(step, MARK, force=True) == "" and tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["../victim", "..", "", "a/b", "nul\0"])
+def test_no_name_of_a_journal_leads_out_of_the_folder(
+    name: str, prefix: Path, ground: Ground, tmp_path: Path
+) -> None:
+    (tmp_path / "victim").mkdir()
+    before = tree(tmp_path)
+    for step, mark in ((MoveAside(f"{prefix}/lib", name), MARK), (steps(prefix)["link"], name)):
+        for act in (ground.do, ground.undo, ground.clean):
+            with pytest.raises(Conflict, match="is no name in its folder"):
+                act(step, mark)
+    assert tree(tmp_path) == before
+
+
+def test_an_error_names_the_whole_path(prefix: Path, ground: Ground) -> None:
+    step = MakeLink(f"{prefix}/lib/{'x' * 300}", "y")
+    for act in (ground.do, ground.undo):
+        with pytest.raises(OSError, match="File name too long") as problem:
+            act(step, MARK)
+        assert problem.value.filename == step.path
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_whether_a_step_will_be_allowed_is_known_before(prefix: Path, ground: Ground) -> None:
+    ground.must_be_allowed(f"{prefix}/lib/file")
+    ground.must_be_allowed(f"{prefix}/gone/file")
+    (prefix / "lib").chmod(0o555)
+    with pytest.raises(Conflict, match=f"{prefix}/lib: may not be written to by this user"):
+        ground.must_be_allowed(f"{prefix}/lib/file")

@@ -10,7 +10,7 @@ import pytest
 from cudadoctor.actions import Install, InstallerError, MakeFolder, MakeLink, MoveAside, Step, Version
 from cudadoctor.ground import Conflict, Ground
 from cudadoctor.host import RealHost
-from cudadoctor.journal import Begin, Book, Intent, Purged, Record, Run, Started, read_runs
+from cudadoctor.journal import Begin, Book, Done, Intent, Purged, Record, Run, Started, read_runs
 from cudadoctor.places import IN_PREFIX
 from cudadoctor.transaction import (
     Changed,
@@ -22,6 +22,7 @@ from cudadoctor.transaction import (
     complete,
     purge,
     says,
+    standing,
     take_back,
 )
 
@@ -126,6 +127,7 @@ class Ward:
 
     def run(self) -> Run:
         (run,) = read_runs(RealHost(), f"{self.root}/{IN_PREFIX}")
+        assert isinstance(run, Run)
         return run
 
     def begin(self) -> Begin:
@@ -352,6 +354,92 @@ def test_a_purge_that_may_not_remove_says_of_what(ward: Ward) -> None:
     assert ward.purge() == [str(sealed.parent)], "the rest goes the next time"
 
 
+# --- what a run found ---------------------------------------------------------------------------------------
+
+
+def test_what_was_found_done_stays_when_the_run_is_rolled_back(ward: Ward) -> None:
+    (ward.root / "lib64").symlink_to("lib")
+    (ward.root / "theirs").mkdir()
+    (ward.root / "include").symlink_to("elsewhere")
+    with pytest.raises(Failed, match="include: is a link to elsewhere") as failed:
+        ward.apply(
+            ward.link(),
+            MakeFolder(f"{ward.root}/theirs"),
+            MakeFolder(f"{ward.root}/ours"),
+            MakeLink(f"{ward.root}/include", "x"),
+        )
+    assert failed.value.restored and ward.run().status == "rolled back"
+    assert os.readlink(ward.root / "lib64") == "lib" and (ward.root / "theirs").is_dir()
+    assert not (ward.root / "ours").exists()
+
+
+def test_what_was_found_done_stays_when_the_run_is_undone(ward: Ward) -> None:
+    (ward.root / "lib64").symlink_to("lib")
+    ward.apply(ward.link(), ward.aside())
+    assert [r.mine for r in ward.run().records if isinstance(r, Done)] == [False, True]
+    assert standing(ward.run()) == {str(ward.cache)}
+    ward.undo()
+    assert os.readlink(ward.root / "lib64") == "lib" and (ward.cache / "op.so").exists()
+
+
+def test_what_someone_else_moved_aside_is_not_purged(ward: Ward) -> None:
+    place = ward.cache.rename(ward.cache.with_name(".ops.cudadoctor-aside"))
+    ward.apply(ward.aside())
+    assert asides(ward.run()) == [] and ward.purge() == [] and place.exists()
+
+
+def test_what_the_user_did_after_a_run_that_never_came_to_it_stays(ward: Ward) -> None:
+    ward.written(
+        Intent(1, ward.aside(), ""), Intent(2, MakeFolder(f"{ward.root}/x"), ""), Intent(3, ward.link(), "")
+    )
+    (ward.root / "lib64").symlink_to("lib")
+    ward.complete()
+    assert [r.mine for r in ward.run().records if isinstance(r, Done)] == [True, True, False]
+    ward.undo()
+    assert os.readlink(ward.root / "lib64") == "lib" and not (ward.root / "x").exists()
+
+
+def test_the_step_that_a_run_was_killed_in_is_its_own(ward: Ward) -> None:
+    ward.written(Intent(1, ward.aside(), ""), Intent(2, ward.link(), ""), Done(1))
+    ward.cache.rename(ward.cache.with_name(".ops.cudadoctor-aside"))
+    (ward.root / "lib64").symlink_to("lib")
+    ward.complete()
+    ward.undo()
+    assert not (ward.root / "lib64").is_symlink() and (ward.cache / "op.so").exists()
+
+
+@pytest.mark.parametrize("step", [MakeLink("{root}/\udcff", "lib"), MakeLink("{root}/lib64", "\udcff")])
+def test_what_no_journal_can_hold_is_not_begun(ward: Ward, step: MakeLink) -> None:
+    step = MakeLink(step.path.replace("{root}", str(ward.root)), step.text)
+    with pytest.raises(Failed, match="is not UTF-8") as failed:
+        ward.apply(ward.link(), step)
+    assert failed.value.restored and not (ward.root / "lib64").is_symlink()
+    assert [*(ward.root / IN_PREFIX / "journal").iterdir()] == []
+
+
+def test_an_error_that_is_not_utf_8_is_written_down_all_the_same(ward: Ward) -> None:
+    def fail() -> None:
+        raise InstallerError("no \udcff")
+
+    ward.in_the_middle = fail
+    with pytest.raises(Failed) as failed:
+        ward.apply(ward.install("ninja", "numpy"))
+    assert failed.value.restored and ward.run().why == "no \\udcff"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_undo_that_would_be_refused_is_not_begun(ward: Ward) -> None:
+    ward.apply(ward.link(), ward.aside())
+    ward.root.chmod(0o555)
+    try:
+        with pytest.raises(Failed, match=f"{ward.root}: may not be written to by this user"):
+            ward.undo()
+    finally:
+        ward.root.chmod(0o755)
+    assert ward.run().status == "applied" and not ward.cache.exists()
+    ward.undo()
+
+
 # --- others -------------------------------------------------------------------------------------------------
 
 
@@ -365,6 +453,19 @@ def test_a_run_that_ended_while_its_journal_was_read_is_left_alone(ward: Ward) -
         take_back(book, ward.ground(), stale, installer, force=False, tell=tell)
     book.close()
     assert ward.packages() == {"torch", "ninja"} and ward.run().status == "applied"
+
+
+def test_a_journal_that_was_exchanged_after_it_was_looked_at_is_left_alone(ward: Ward) -> None:
+    ward.apply(ward.link())
+    looked_at = ward.run()
+    journal = Path(looked_at.path)
+    journal.write_text(journal.read_text().replace('"lib"', '"lib2"'))
+    book = Book(str(ward.root), IN_PREFIX)
+    installer, tell = ward.others()
+    with pytest.raises(Failed, match="meanwhile its journal tells of something else"):
+        take_back(book, ward.ground(), looked_at, installer, force=True, tell=tell)
+    book.close()
+    assert (ward.root / "lib64").is_symlink()
 
 
 def test_an_error_is_told_with_its_file_where_that_is_known() -> None:

@@ -8,16 +8,24 @@ import shlex
 
 from msgspec import Struct
 
-from cudadoctor.actions import Install, MoveAside
+from cudadoctor.actions import Install, MoveAside, Step
 from cudadoctor.facts import Target
 from cudadoctor.ground import Conflict, Ground, step_path
 from cudadoctor.host import RealHost
-from cudadoctor.journal import Book, Busy, Corrupt, Run, at_work, read_runs
+from cudadoctor.journal import Book, Busy, Run, Unreadable, at_work, read_runs
 from cudadoctor.lowering import roots_of
 from cudadoctor.mistakes import UserMistake
 from cudadoctor.places import IN_PREFIX, folders, in_prefix, in_state
 from cudadoctor.redact import in_shell
 from cudadoctor.transaction import Installer, says
+
+
+class Shelf(Struct, frozen=True):
+    """The journals of one environment, the oldest first."""
+
+    own: tuple[Run, ...]
+    foreign: tuple[Run, ...]  #: of the environment that this one was copied or moved from
+    unreadable: tuple[Unreadable, ...]
 
 
 class Bench(Struct, frozen=True):
@@ -29,16 +37,29 @@ class Bench(Struct, frozen=True):
     host: RealHost
 
     def runs(self) -> list[Run]:
-        """Return every run of this target, the oldest first; a journal that cannot be read is a mistake."""
+        """Return every run of this very environment that can be read, the oldest first."""
+        return list(self.shelf().own)
+
+    def shelf(self) -> Shelf:
+        """Return every journal here; a folder of them that cannot be looked into is a mistake."""
         try:
             found = [run for folder in self._folders() for run in read_runs(self.host, folder)]
-        except Corrupt as problem:
-            raise UserMistake(
-                f"a damaged journal: {problem}; under another name it is passed over, and its run stays"
-            ) from None
         except OSError as error:
             raise UserMistake(says(error)) from None
-        return sorted(found, key=lambda run: (run.begin.created, run.name))
+        runs = sorted((run for run in found if isinstance(run, Run)), key=lambda run: run.order)
+        return Shelf(
+            tuple(run for run in runs if run.begin.prefix == self.prefix),
+            tuple(run for run in runs if run.begin.prefix != self.prefix),
+            tuple(run for run in found if isinstance(run, Unreadable)),
+        )
+
+    def must_be_readable(self) -> None:
+        """Refuse where a journal cannot be read: its run may be the one that was left half done."""
+        for run in self.shelf().unreadable:
+            raise UserMistake(
+                f"a journal cannot be read: {run.path}: {run.why}; under another name "
+                f"({os.path.basename(run.path)}.damaged) it is passed over, and what its run did stays"
+            )
 
     def _folders(self) -> tuple[str, ...]:
         return folders(self.host, self.prefix)
@@ -64,14 +85,19 @@ class Bench(Struct, frozen=True):
             return ""
 
     def book(self, run: Run | None = None) -> Book:
-        """Open the journals for writing: those that `run` is in, else the environment's own if it can be."""
+        """Open the journals for writing: those that `run` is in, else those for a new run."""
+        if run is None:
+            self.must_be_readable()
         home = _home(run) if run else self._writable()
+        others = [folder for folder in self._folders() if folder != home]
         try:
             if home == in_prefix(self.prefix):
-                return Book(self.prefix, IN_PREFIX)
-            above, name = os.path.split(home)
-            os.makedirs(above, exist_ok=True)
-            return Book(os.path.realpath(above), name)
+                return Book(self.prefix, IN_PREFIX, others=others)
+            above, below = os.path.split(home)
+            while above and not os.path.isdir(above):
+                above, name = os.path.split(above)
+                below = f"{name}/{below}"
+            return Book(os.path.realpath(above), below, mode=0o700, others=others)
         except Busy as busy:
             raise UserMistake(str(busy)) from None
         except (Conflict, OSError) as error:
@@ -92,28 +118,36 @@ class Bench(Struct, frozen=True):
         """Refuse a journal of another environment, or one that reaches out of this one."""
         if run.begin.prefix != self.prefix:
             raise UserMistake(f"run {run.name} is of another environment: {run.begin.prefix}")
-        theirs = self.host.owner(run.path) != os.geteuid()
-        if theirs and any(isinstance(intent.step, Install) for intent in run.intents):
+        owner = self.host.owner(run.path)
+        if owner != os.geteuid() and any(isinstance(intent.step, Install) for intent in run.intents):
             # Its commands would be run with our rights.
             raise UserMistake(
                 f"run {run.name} installed packages as another user: only that user can undo it"
             )
         for intent in run.intents:
-            path, step = step_path(intent.step), intent.step
-            if not path or self.ground.within(path):
-                continue
-            name = os.path.basename(path)
-            if not (isinstance(step, MoveAside) and step.aside.startswith(f".{name}.cudadoctor-aside")):
-                raise UserMistake(f"run {run.name} is about {path}, which is not in this environment")
-            folder = os.path.dirname(path)
-            if not os.path.lexists(folder):
-                # A cache that was removed whole must not keep the rest from coming back.
-                self.ground.miss(folder)
-                continue
-            try:
-                self.ground.add(folder)
-            except Conflict as conflict:
-                raise UserMistake(str(conflict)) from None
+            path = step_path(intent.step)
+            if path and not self.ground.within(path):
+                self._let_out(run, intent.step, owner)
+
+    def _let_out(self, run: Run, step: Step, owner: int) -> None:
+        """Let the folder of a cache be changed: a run changes nothing else outside of its environment."""
+        path = step_path(step)
+        if not isinstance(step, MoveAside):
+            raise UserMistake(f"run {run.name} is about {path}, which is not in this environment")
+        if owner not in (os.geteuid(), 0):
+            raise UserMistake(
+                f"run {run.name} is another user's, and about {path}, which is not in this environment: "
+                "only that user can undo it"
+            )
+        folder = os.path.dirname(path)
+        if not os.path.lexists(folder):
+            # A cache that was removed whole must not keep the rest from coming back.
+            self.ground.miss(folder)
+            return
+        try:
+            self.ground.add(folder)
+        except Conflict as conflict:
+            raise UserMistake(str(conflict)) from None
 
 
 def _home(run: Run) -> str:

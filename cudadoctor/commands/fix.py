@@ -153,7 +153,7 @@ def _apply(doctor: Doctor, patient: Patient, plan: Plan, looked_s: float) -> int
         ]
         if not intents:
             return _show_plan(doctor, report, plan, bench.prefix)
-        begin = new_run(book, bench.prefix, bench.ground.roots, __version__)
+        begin = new_run(book, bench.prefix, __version__)
         carry_out(book, bench.ground, begin, intents, installer_of(bench), lambda _: None)
     except Failed as failed:
         after = "nothing was changed" if failed.restored else _half_done(doctor, bench, begin)

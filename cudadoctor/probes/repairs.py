@@ -15,16 +15,20 @@ def probe(host: Host, target: Target) -> Repairs:
     places = [folder for folder in folders(host, prefix) if host.kind(f"{folder}/journal") == "directory"]
     if not places:
         return Repairs()
-    from cudadoctor.journal import Corrupt, read_runs
+    from cudadoctor.journal import Run, Unreadable, read_runs
 
     runs, problem = [], ""
     for folder in places:
         try:
-            runs += [(folder, run) for run in read_runs(host, folder, _NEWEST)]
-        except Corrupt as damage:
-            problem = str(damage)
+            found = read_runs(host, folder, _NEWEST)
         except OSError as error:
             problem = f"{error.filename}: {error.strerror}"
+            continue
+        # What was done to the environment that this one is a copy of is none of its own.
+        runs += [(folder, run) for run in found if isinstance(run, Run) and run.begin.prefix == prefix]
+        for damaged in found:
+            if isinstance(damaged, Unreadable) and not damaged.denied:  # another user's is that user's
+                problem = f"{damaged.path}: {damaged.why}"
     left = tuple(
         OpenRun(run.name, run.status, run.path, host.locked(f"{folder}/lock"))
         for folder, run in runs

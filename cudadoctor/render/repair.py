@@ -92,7 +92,7 @@ def _prospect(page: Page, repair: Repair) -> None:
         page.line([("A saved report is of another machine: apply there.", "")])
     elif repair.lines:
         page.line([("Nothing was changed. Apply with: ", ""), (page.command(repair.apply_with), "green")])
-    elif repair.held:
+    elif any(line.checks for line in repair.held):
         page.line([("Nothing of this is done by cudadoctor itself.", "")])
     elif not repair.found:
         page.line([(f"{page.marks.passed} nothing to fix", "green")])

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cudadoctor.actions import Install, MakeLink, MoveAside, Step, Version
-from cudadoctor.journal import Begin, Book, Ended, Intent, Record, Started
+from cudadoctor.actions import Export, Install, MakeFolder, MakeLink, MoveAside, Step, Version, WriteFile
+from cudadoctor.exports import files
+from cudadoctor.ground import step_path
+from cudadoctor.journal import Begin, Book, Done, Ended, Intent, Record, Started
 from cudadoctor.places import IN_PREFIX
 
 from .test_check import run
@@ -25,9 +27,9 @@ def undo(root: Path, *argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def cut(journal: Path) -> None:
-    """Leave a journal as a run that was killed half-way leaves it."""
+    """Leave a journal as a run that was killed in its last step leaves it."""
     lines = journal.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if json.loads(line)["record"] in ("begin", "intent")]
+    kept = [line for line in lines if json.loads(line)["record"] in ("begin", "intent", "done")][:-1]
     journal.write_text("".join(kept))
 
 
@@ -71,7 +73,8 @@ def test_the_last_run_is_taken_back_first(conda: Path) -> None:
 
 def test_an_unknown_run_is_one_line_with_a_guess(conda: Path) -> None:
     name = apply(conda)["run"]
-    assert f"did you mean '{name}'?" in refused(undo(conda, f"{name}1"))
+    said = refused(undo(conda, f"{name}1"))
+    assert f"did you mean '{name}'?" in said and f"(see: cudadoctor undo --list --prefix {conda})" in said
 
 
 def test_what_was_changed_since_is_left_and_named(conda: Path) -> None:
@@ -90,7 +93,12 @@ def test_a_copied_environment_does_not_undo_what_was_done_to_the_first(conda: Pa
     copy = tmp_path / "copy"
     shutil.copytree(conda, copy, symlinks=True)
     said = refused(run("undo", "--prefix", str(copy), environ=variables(conda)))
-    assert f"is of another environment: {conda}" in said
+    assert "nothing to undo" in said and f"is of another environment: {conda}" in said
+    name = journal_of(conda).stem
+    said = refused(run("undo", "--prefix", str(copy), name, environ=variables(conda)))
+    assert f"run {name} is of another environment: {conda}" in said
+    listed = run("undo", "--prefix", str(copy), "--list", environ=variables(conda)).stdout
+    assert f"of another environment: {conda}" in listed and "applied" not in listed
     assert (conda / "lib64").is_symlink() and (copy / "lib64").is_symlink()
 
 
@@ -119,7 +127,7 @@ def test_a_journal_that_reaches_out_of_the_environment_is_refused(conda: Path, t
     journal.write_text(journal.read_text().replace(f'"{conda}/lib64"', f'"{precious}"'))
     assert "is not in this environment" in refused(undo(conda))
     journal.write_text(journal.read_text().replace(f'"{precious}"', f'"{conda}/../lib64"'))
-    assert "not inside a folder that may be changed" in refused(undo(conda))
+    assert "is no path as a run writes it" in refused(undo(conda))
     assert os.readlink(precious) == "lib"
 
 
@@ -200,7 +208,7 @@ def test_where_an_install_was_killed_the_packages_are_named_and_go_by_force(cond
 def test_a_cache_that_is_gone_with_its_folder_does_not_hold_up_the_rest(conda: Path) -> None:
     folder, aside = cache(conda)
     (conda / "lib64").symlink_to("lib")
-    begun(conda, MakeLink(f"{conda}/lib64", "lib"), aside, records=(Ended("applied"),))
+    begun(conda, MakeLink(f"{conda}/lib64", "lib"), aside, records=(Done(1), Done(2), Ended("applied")))
     shutil.rmtree(folder)
     assert f"{folder}/ops: is gone" in refused(undo(conda))
     assert "nothing that was moved aside is left" in undo(conda, "--purge").stdout
@@ -234,9 +242,8 @@ def test_a_purge_through_a_link_is_refused_in_one_line(conda: Path, tmp_path: Pa
 def test_a_run_that_cannot_be_purged_does_not_keep_others_from_it(conda: Path, tmp_path: Path) -> None:
     folder, aside = cache(conda)
     (conda / ".x.cudadoctor-aside").touch()
-    elsewhere = MoveAside(f"{tmp_path}/x", ".x.elsewhere")
-    (tmp_path / ".x.elsewhere").touch()
-    first = begun(conda, elsewhere, records=(Ended("applied"),))
+    inner, outer = MoveAside(f"{conda}/x", ".x.cudadoctor-aside"), MakeLink(f"{tmp_path}/y", "lib")
+    first = begun(conda, inner, outer, records=(Done(1), Done(2), Ended("applied")))
     second = first.with_name("2026-11-21-2.jsonl")
     text = first.read_text().replace(NAME, "2026-11-21-2")
     first.rename(first.with_suffix(".away"))
@@ -244,7 +251,7 @@ def test_a_run_that_cannot_be_purged_does_not_keep_others_from_it(conda: Path, t
     second.write_text(text)
     ran = undo(conda, "--purge")
     assert ran.returncode == 2 and "is not in this environment" in ran.stderr
-    assert f"{folder}/ops" in ran.stdout and (tmp_path / ".x.elsewhere").exists()
+    assert f"{folder}/ops" in ran.stdout and (conda / ".x.cudadoctor-aside").exists()
 
 
 def test_what_force_has_kept_is_freed(conda: Path) -> None:
@@ -296,4 +303,166 @@ def test_a_journal_that_cannot_be_written_is_told_in_words(conda: Path) -> None:
     command = ["prlimit", "--fsize=0", sys.executable, "-m", "cudadoctor", "undo", "--prefix", str(conda)]
     environ = {**os.environ, **variables(conda)}
     ran = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
-    assert "no journal can be kept: File too large" in refused(ran)
+    assert f"no journal can be kept: {conda}/etc/cudadoctor/lock: File too large" in refused(ran)
+
+
+# --- others' journals, other runs ---------------------------------------------------------------------------
+
+
+def damaged(journal: Path) -> Path:
+    """Return a journal beside this one, of the same day, that is of a later version."""
+    beside = journal.with_name(f"{journal.stem.rpartition('-')[0]}-7.jsonl")
+    beside.write_text(journal.read_text().replace('"version":1', '"version":2').replace('"done"', '"did"'))
+    return beside
+
+
+def test_a_journal_that_cannot_be_read_is_listed_and_keeps_no_run_from_being_undone(conda: Path) -> None:
+    name = apply(conda, "cudart-link-missing")["run"]
+    other = damaged(journal_of(conda))
+    why = "is of version 2, by cudadoctor"
+    planned = fix(conda)
+    assert planned.returncode == 1 and planned.stderr == "" and "repair-interrupted" in planned.stdout
+    listed = undo(conda, "--list")
+    assert listed.stderr == "" and "unreadable" in listed.stdout and why in listed.stdout
+    for ran in (undo(conda), undo(conda, "--force"), fix(conda, "--apply")):
+        said = refused(ran)
+        assert f"{other}: {why}" in said and f"under another name ({other.name}.damaged)" in said
+    assert why in refused(undo(conda, other.stem))
+    assert "a journal cannot be read" in undo(conda, "--purge").stderr
+    assert undo(conda, name).returncode == 0
+    other.rename(f"{other}.damaged")
+    assert apply(conda)["run"].endswith("-8"), "the name is not given again"
+
+
+def test_a_copy_that_was_made_in_the_middle_of_a_run_can_be_repaired(conda: Path, tmp_path: Path) -> None:
+    apply(conda, "cudart-link-missing")
+    cut(journal_of(conda))
+    copy = tmp_path / "copy"
+    shutil.copytree(conda, copy, symlinks=True)
+    environ = {**variables(conda), "CUDA_HOME": str(copy)}
+    ran = run("fix", "--prefix", str(copy), "--no-config", "--apply", environ=environ)
+    assert ran.stderr == "" and "interrupted" not in ran.stdout
+    assert (copy / "include").is_symlink()
+    assert run("undo", "--prefix", str(copy), environ=environ).returncode == 0
+    assert not (copy / "include").is_symlink() and (copy / "lib64").is_symlink()
+
+
+@pytest.mark.parametrize("argv", [[], ["--purge"], ["--force"]])
+@pytest.mark.parametrize("aside", ["../../victim/precious", "..", ".zz.cudadoctor-aside/../../.."])
+def test_a_planted_name_leads_nowhere(conda: Path, tmp_path: Path, aside: str, argv: list[str]) -> None:
+    (tmp_path / "victim/precious").mkdir(parents=True)
+    (tmp_path / "victim/precious/file").touch()
+    begun(conda, MoveAside(f"{conda}/lib/zz", aside), records=(Done(1), Ended("applied")))
+    before = names(tmp_path)
+    assert "is no name that a run gives" in undo(conda, *argv).stderr
+    left = {name: what for name, what in names(tmp_path).items() if not name.endswith("/lock")}
+    assert left == {name: what for name, what in before.items() if not name.endswith("/lock")}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_another_users_journal_moves_nothing_outside(conda: Path) -> None:
+    folder, aside = cache(conda)
+    journal = begun(conda, aside, records=(Done(1), Ended("applied")))
+    os.chown(journal, 1234, 1234)
+    for argv in ([], ["--force"], ["--purge"]):
+        said = refused(undo(conda, *argv)) if argv != ["--purge"] else undo(conda, *argv).stderr
+        assert f"is another user's, and about {folder}/ops, which is not in this environment" in said
+    assert (folder / ".ops.cudadoctor-aside/deep/op.so").exists()
+
+
+def test_of_two_runs_over_the_same_the_later_one_is_undone_first(conda: Path) -> None:
+    before = names(conda)
+    first = apply(conda, "cudart-link-missing")["run"]
+    (conda / "lib64").unlink()
+    second = apply(conda, "cudart-link-missing")["run"]
+    for argv in ([first], [first, "--force"]):
+        said = refused(undo(conda, *argv))
+        assert f"run {second} came later and is about the same ({conda}/lib64)" in said
+        assert f"undo that one first: cudadoctor undo {second} --prefix {conda}" in said
+    assert undo(conda, second).returncode == 0 and undo(conda, first).returncode == 0
+    assert {n: w for n, w in names(conda).items() if not f"{n}/".startswith("etc/")} == before
+
+
+def activated(conda: Path) -> dict[str, str]:
+    """Return the variables of a shell in which a run of ours has set MAX_JOBS by activation."""
+    exports = [Export("MAX_JOBS", "4")]
+    steps: list[Step] = [
+        MakeFolder(f"{conda}/{name}")
+        for name in ("etc/conda", "etc/conda/activate.d", "etc/conda/deactivate.d")
+    ]
+    made = files("conda", str(conda), exports, lambda _: None).files
+    steps += [WriteFile(path, content) for path, content in sorted(made.items())]
+    done = [Done(number) for number in range(1, len(steps) + 1)]
+    begun(conda, *steps, records=(*done, Ended("applied")))
+    for step in steps:
+        path = Path(step_path(step))
+        path.mkdir() if isinstance(step, MakeFolder) else path.write_bytes(made[str(path)])
+    return {**variables(conda), "CONDA_PREFIX": str(conda), "MAX_JOBS": "4"}
+
+
+@pytest.mark.parametrize("jobs", ["4", "8"])
+def test_a_shell_that_has_the_exports_still_is_told_so(conda: Path, jobs: str) -> None:
+    ran = run("undo", "--prefix", str(conda), environ={**activated(conda), "MAX_JOBS": jobs})
+    assert (ran.returncode, ran.stderr) == (0, "") and not (conda / "etc/conda").exists()
+    said = "An open shell still has MAX_JOBS as the run left it: open a new one."
+    assert (said in ran.stdout.splitlines()) is (jobs == "4")
+
+
+@pytest.mark.parametrize("stands", ["nothing", "a file", "a link"])
+def test_a_folder_that_is_gone_leaves_no_run_half_undone(conda: Path, tmp_path: Path, stands: str) -> None:
+    environ = activated(conda)
+    shutil.rmtree(conda / "etc/conda")
+    if stands == "a file":
+        (conda / "etc/conda").touch()
+    elif stands == "a link":
+        (conda / "etc/conda").symlink_to(tmp_path)
+    if stands != "nothing":
+        assert "etc/conda" in refused(undo(conda))
+    ran = run("undo", "--prefix", str(conda), "--force", environ=environ)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    listed = undo(conda, "--list").stdout
+    assert "undone" in listed and "interrupted" not in listed
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_where_nothing_may_be_written_no_undo_is_begun(conda: Path) -> None:
+    apply(conda, "cudart-link-missing")
+    conda.chmod(0o555)
+    said = refused(undo(conda))
+    conda.chmod(0o755)
+    assert f"{conda}: may not be written to by this user" in said
+    assert "applied" in undo(conda, "--list").stdout
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", "café".encode()])
+def test_a_folder_whose_name_no_journal_can_hold_is_one_line(
+    tmp_path: Path, conda: Path, name: bytes
+) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    conda.rename(odd)
+    environ = {**variables(conda), "CUDA_HOME": str(odd)}
+    command = [sys.executable, "-m", "cudadoctor", "fix", "--prefix", str(odd), "--no-config", "--apply"]
+    ran = subprocess.run(command, capture_output=True, env={**os.environ, **environ}, check=False)
+    if name == b"caf\xe9":
+        assert (
+            ran.returncode == 2
+            and b"is not UTF-8: a journal cannot hold it: nothing was changed" in ran.stderr
+        )
+        assert ran.stderr.count(b"\n") == 1 and not (odd / "lib64").is_symlink()
+    else:
+        assert ran.stderr == b"" and (odd / "lib64").is_symlink()
+
+
+def test_runs_in_the_environment_and_in_the_users_folder_have_names_of_their_own(
+    conda: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (conda / "etc").symlink_to(tmp_path / "outside")
+    first = apply(conda, "cudart-link-missing")["run"]
+    (journal,) = (tmp_path / "state").rglob("*.jsonl")
+    assert journal.stem == first and journal.parent.stat().st_mode & 0o777 == 0o700
+    (conda / "etc").unlink()
+    second = apply(conda, "toolkit-headers")["run"]
+    assert journal_of(conda).stem == second != first
+    assert undo(conda, first).returncode == 0
+    assert not (conda / "lib64").is_symlink() and (conda / "include").is_symlink()
