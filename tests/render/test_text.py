@@ -49,10 +49,17 @@ def on_terminal(judged: Report, columns: int = 80) -> str:
     """Return what a real terminal of so many columns is sent."""
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    with os.fdopen(its, "w", encoding="utf-8") as stream, os.fdopen(ours, "rb", buffering=0) as screen:
+    with os.fdopen(its, "w", encoding="utf-8") as stream:
         text.render(judged, stream=stream)
-        stream.flush()
-        return screen.read(1 << 16).decode().replace("\r\n", "\n")
+    written = b""
+    try:
+        while more := os.read(ours, 1 << 16):
+            written += more
+    except OSError:  # EIO: all is read, and nobody has the other end open
+        pass
+    finally:
+        os.close(ours)
+    return written.decode().replace("\r\n", "\n")
 
 
 def plain(written: str) -> str:
