@@ -399,7 +399,9 @@ def _gather(process: subprocess.Popen[bytes], timeout_s: float) -> Ran:
         while selector.get_map() and not flooded and (left := deadline - time.monotonic()) > 0:
             ready = selector.select(min(left, _LOOK_S))
             if not ready and process.poll() is not None:
-                break  # it left a child behind that keeps the streams open: a compiler cache's server
+                ready = selector.select(0)  # it may have written and ended since the first look
+                if not ready:
+                    break  # it left a child behind that keeps the streams open: a compiler cache's server
             for key, _ in ready:
                 chunk = os.read(key.fd, 65536)
                 taken[key.fd] += chunk

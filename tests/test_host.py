@@ -14,7 +14,7 @@ import distro
 import psutil
 import pytest
 
-from cudadoctor.host import Host, NotRegular, RealHost, TooLarge, which
+from cudadoctor.host import Host, NotRegular, Ran, RealHost, TooLarge, _gather, which
 from cudadoctor.testing import FakeHost, Link, Special
 
 PATIENCE_S = 5.0
@@ -377,3 +377,13 @@ def test_the_mode_of_a_file_is_asked_not_guessed(tmp_path: Path) -> None:
     (tmp_path / "tool").write_text("#!/bin/sh\n")
     (tmp_path / "tool").chmod(stat.S_IRUSR)
     assert not RealHost().executable(f"{tmp_path}/tool")
+
+
+def test_what_is_written_just_before_the_end_is_read() -> None:
+    class EndsWhileWeLook(subprocess.Popen[bytes]):
+        def poll(self) -> int | None:
+            return self.wait()
+
+    argv = ["sh", "-c", "sleep 0.2; echo said"]
+    with EndsWhileWeLook(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert _gather(process, 10) == Ran(0, "said\n", "")
