@@ -8,7 +8,8 @@ import re
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cudadoctor.actions import Install, InstallerError, Version
@@ -118,15 +119,16 @@ def _run(argv: Sequence[str], environ: Mapping[str, str], what: str, on_output: 
 
     try:
         # From the root: pip would import from the current folder, uv reads the settings of a project there.
-        process = subprocess.Popen(
-            argv,
-            env=environ,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with _interruptible():
+            process = subprocess.Popen(
+                argv,
+                env=environ,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
     except (OSError, ValueError) as error:
         raise InstallFailed(f"{argv[0]}: {getattr(error, 'strerror', None) or error}") from error
     try:
@@ -137,6 +139,19 @@ def _run(argv: Sequence[str], environ: Mapping[str, str], what: str, on_output: 
         raise InstallFailed(f"{argv[0]} took more than {TIME_LIMIT_S / 60:.0f} minutes")
     if process.returncode:
         raise InstallFailed(_reason(lines) or f"{argv[0]} ended with {process.returncode}")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let a program started here hear Ctrl-C: a script's background job is deaf to it, its children too."""
+    deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if deaf:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if deaf:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _follow(process: subprocess.Popen[bytes], tick: Callable[[], None]) -> tuple[list[str], bool]:

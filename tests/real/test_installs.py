@@ -5,6 +5,7 @@ The packages are wheels made here, and an editable project that builds itself: n
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -336,6 +337,16 @@ def test_an_installer_that_takes_too_long_is_stopped_and_may_tidy_up(
     with pytest.raises(InstallFailed, match="took more than"):
         install(conda_step(path, ["ninja"]), RealHost())
     assert (tmp_path / "log").read_text() == "tidied\n"
+
+
+def test_an_installer_hears_the_signal_where_we_are_deaf_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a script's background job
+    try:
+        test_an_installer_that_takes_too_long_is_stopped_and_may_tidy_up(tmp_path, monkeypatch)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_child_that_is_left_behind_is_not_waited_for(tmp_path: Path) -> None:
