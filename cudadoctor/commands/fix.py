@@ -43,7 +43,6 @@ def run(options: argparse.Namespace) -> int:
     bench, report = patient.bench, patient.report
     if options.apply or options.resume:
         end_on_signals()
-    if options.apply or options.resume:
         bench.must_not_be_busy()
     left_open = [one for one in bench.runs() if one.is_open]
     if options.resume:
