@@ -89,7 +89,8 @@ def _target(parser: argparse.ArgumentParser, *, live: bool = False) -> None:
     group.add_argument(
         "--facts", metavar="FILE", type=_given, help="replay a report or facts file (- for stdin)"
     )
-    parser.add_argument("--deep", action="store_true", help="also run the real compiler and linker (seconds)")
+    real = "also run the real compiler and linker, and import the stack (up to minutes)"
+    parser.add_argument("--deep", action="store_true", help=real)
 
 
 def _check(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -31,10 +31,18 @@ PROBES: dict[str, tuple[str, ...]] = {
     "compilers": ("environ", "packages"),
     "toolkits": ("target", "environ", "packages", "conda", "machine"),
     "libraries": ("environ", "packages", "toolkits", "compilers", "machine"),
+    "objects": ("target", "environ", "packages"),
     "caches": ("target", "environ", "packages", "machine"),
     "repairs": ("target",),
+    "driver": ("environ",),
+    "kernels": ("packages", "driver"),
+    "builds": ("environ", "packages"),
+    "dlpack": ("target", "environ", "packages", "machine"),
     "deep": ("target", "environ", "packages", "toolkits", "compilers", "libraries", "machine"),
+    "live": ("target", "environ", "packages", "dlpack"),
 }
+#: Sections that are collected with --deep only: they run the real thing.
+DEEP = frozenset(("deep", "live"))
 TIMEOUT_S = 20.0
 DEEP_TIMEOUT_S = 600.0
 CHECK_TIMEOUT_S = 10.0
@@ -57,7 +65,7 @@ def needed(checks: Iterable[Check], deep: bool = False, also: Iterable[str] = ()
     """Return the sections that these checks need, `also` these, and those that their probes build on."""
     wanted = {name for check in checks for name in check.needs} | {"target", *also}
     if not deep:
-        wanted.discard("deep")
+        wanted -= DEEP
     for section in reversed(PROBES):
         if section in wanted:
             wanted |= set(PROBES[section]) - {"request"}
@@ -65,8 +73,8 @@ def needed(checks: Iterable[Check], deep: bool = False, also: Iterable[str] = ()
 
 
 def everything(deep: bool = False) -> set[str]:
-    """Return every section; `deep` only where it is asked for."""
-    return set(PROBES) if deep else set(PROBES) - {"deep"}
+    """Return every section; those that run the real thing only where that is asked for."""
+    return set(PROBES) if deep else set(PROBES) - DEEP
 
 
 def collect(
@@ -86,12 +94,11 @@ def collect(
     for name in names:
         if name != "target":
             threading.Thread(target=_probe, args=(name, host, cells), daemon=True).start()
-    _await({name: cell for name, cell in cells.items() if name != "deep"}, TIMEOUT_S, on_wait)
-    if "deep" in cells:
-        _await({"deep": cells["deep"]}, DEEP_TIMEOUT_S, on_wait)
+    _await({name: cell for name, cell in cells.items() if name not in DEEP}, TIMEOUT_S, on_wait)
+    _await({name: cell for name, cell in cells.items() if name in DEEP}, DEEP_TIMEOUT_S, on_wait)
     sections = {name: cells[name].section for name in names}
-    if "deep" not in sections:
-        sections["deep"] = Unknown("runs only with --deep", expected=True)
+    for name in DEEP - set(sections):
+        sections[name] = Unknown("runs only with --deep", expected=True)
     return Facts(**sections)  # type: ignore[arg-type]
 
 

@@ -84,10 +84,19 @@ class Distribution(Struct, frozen=True, omit_defaults=True):
     name: str  #: normalised: lower case, single dashes
     version: str
     location: str  #: the site-packages folder it is in
-    installer: str = ""
-    requires: tuple[str, ...] = ()  #: Requires-Dist lines, read for the CUDA stack only
+    installer: str = ""  #: of the CUDA stack, and of everything in a conda environment
+    requires: tuple[str, ...] = ()  #: Requires-Dist lines, but for those of extras (cuda-toolkit's are kept)
     problem: str = ""  #: why its metadata could not be read
     recorded: bool = False  #: whether RECORD lists its files, without which pip cannot remove it; stack only
+    python: str = ""  #: Requires-Python: ">=3.9"
+    file: str = ""  #: the file that tells all this, from `location` on: "torch-2.9.0.dist-info/METADATA"
+    conda: str = ""  #: conda's record of the same project, where another installer put this over conda's
+    own_file: str = ""  #: of two in one folder: a file there that is this one's, and not the other's
+
+    @property
+    def path(self) -> str:
+        """Return the file or folder that shows that it is installed."""
+        return f"{self.location}/{self.file}" if self.file else self.location
 
 
 class TorchBuild(Struct, frozen=True, omit_defaults=True):
@@ -323,6 +332,80 @@ class Libraries(Section, frozen=True):
     driver: tuple[str, ...] = ()  #: paths of libcuda.so.1 in the loader's cache
 
 
+class VersionNeed(Struct, frozen=True, omit_defaults=True):
+    """The versions that a shared object needs of another: of libstdc++.so.6 GLIBCXX_3.4.29."""
+
+    file: str  #: as DT_NEEDED names it
+    names: tuple[str, ...]
+    weak: tuple[str, ...] = ()  #: those that may be missing
+
+
+class SharedObject(Struct, frozen=True, omit_defaults=True):
+    """What one ELF file tells the loader."""
+
+    soname: str = ""
+    needed: tuple[str, ...] = ()
+    rpath: str | None = None  #: None: it has none; an empty RUNPATH still switches RPATH off
+    runpath: str | None = None
+    no_default_folders: bool = False  #: linked with -z nodeflib
+    executable: bool = False  #: a program, which cannot be loaded as a library
+    interpreter: str = ""
+    requires: tuple[VersionNeed, ...] = ()
+    provides: tuple[str, ...] = ()  #: the versions it defines; none: nobody checks
+    machine: str = ""
+    bits: int = 0
+    big_endian: bool = False
+    problem: str = ""  #: why the loader stops at it: "file too short"
+    real: str = ""  #: its path with links resolved, where that differs from the one it was found by
+
+
+class CachedLibrary(Struct, frozen=True, omit_defaults=True):
+    """One entry of the loader's cache."""
+
+    path: str
+    hwcaps: str = ""  #: the CPU level it is for: x86-64-v3
+
+
+class DynamicLoader(Struct, frozen=True, omit_defaults=True):
+    """The loader that starts the target's Python, and what is compiled into it."""
+
+    path: str
+    machine: str
+    bits: int
+    folders: tuple[str, ...]  #: where it looks last
+    lib: str  #: what it puts in for $LIB
+    platform: str = ""  #: what it puts in for $PLATFORM; "": an entry with it is left out
+    subfolders: tuple[str, ...] = ()  #: of every folder, for this CPU, the best first
+    preload: tuple[str, ...] = ()  #: what /etc/ld.so.preload names
+
+
+class Extension(Struct, frozen=True):
+    """One compiled extension of the stack, which Python opens by its path."""
+
+    path: str
+    distribution: str
+
+
+class SharedObjects(Section, frozen=True):
+    """What the loader finds for the compiled extensions of the stack: files, by the paths it tries.
+
+    A path that is in neither table is one where nothing is, or that nobody asked about.
+    """
+
+    loader: DynamicLoader | None  #: None: not the GNU loader, or no interpreter that can be read
+    python: str = ""  #: the interpreter's file, links resolved
+    first: tuple[str, ...] = ()  #: what torch opens before its extension: global dependencies, then CUDA's
+    fallback: tuple[str, ...] = ()  #: what torch opens of CUDA's where its global dependencies cannot be
+    extensions: tuple[Extension, ...] = ()
+    files: dict[str, SharedObject] = {}  #: by the path that it was first found by
+    paths: dict[str, str] = {}  #: other paths of these files; to "": one that cannot be opened, as in a loop
+    subfolders: dict[str, tuple[str, ...]] = {}  #: of the loader's, those that a folder has
+    cached: dict[str, tuple[CachedLibrary, ...]] = {}  #: the loader's cache, for the names asked about
+    elsewhere: dict[str, tuple[str, ...]] = {}  #: where a library is that the loader does not find
+    undefined: dict[str, tuple[str, ...]] = {}  #: symbols that a library in the way lacks, by its path
+    reason: str = ""  #: why there is no loader
+
+
 class Machine(Section, frozen=True):
     """The host: what limits a build on it."""
 
@@ -339,6 +422,194 @@ class Machine(Section, frozen=True):
     wsl: bool = False
     home: str = ""
     modules: tuple[str, ...] = ()  #: environment modules loaded (LOADEDMODULES)
+
+
+class DriverLibrary(Struct, frozen=True, omit_defaults=True):
+    """One libcuda.so.1; those that the loader reaches come first, in the order in which it looks."""
+
+    path: str
+    found_by: str  #: LD_LIBRARY_PATH, the loader's cache, a usual place
+    real: str = ""  #: with links resolved, where that differs
+    version: str = ""  #: the driver's, from the name of the real file; that of WSL has none
+    compat: bool = False  #: it is of a forward-compatibility package (cuda-compat)
+    reached: bool = True  #: whether the loader would come across it
+
+
+class DeviceNode(Struct, frozen=True):
+    """One device file of the driver, and whether this user may open it."""
+
+    path: str
+    usable: bool
+
+
+class PciGpu(Struct, frozen=True, omit_defaults=True):
+    """One NVIDIA GPU on the PCI bus."""
+
+    address: str  #: 0000:01:00.0
+    device: str  #: 0x2204
+    driver: str = ""  #: the kernel module that has it: nvidia, nouveau, vfio-pci
+
+
+class GpuProcess(Struct, frozen=True):
+    """One process that holds memory of a GPU."""
+
+    pid: int  #: as the driver counts: of the host, even in a container
+    memory_bytes: int | None  #: None where the driver does not say
+
+
+class Gpu(Struct, frozen=True, omit_defaults=True):
+    """One GPU as NVML tells of it; memory is None where it is not reported, as with memory that is shared."""
+
+    index: int
+    name: str = ""
+    capability: str = ""  #: compute capability: "8.6"
+    uuid: str = ""  #: as much of it as CUDA_VISIBLE_DEVICES needs and no more: "GPU-1a2b3c4d"
+    memory_total_bytes: int | None = None
+    memory_used_bytes: int | None = None
+    memory_free_bytes: int | None = None
+    mig: bool | None = None  #: None where the GPU cannot be partitioned
+    mig_devices: tuple[str, ...] = ()  #: "MIG-1a2b3c4d"
+    fabric: str = ""  #: not-started, in-progress, completed, or failed and NVML's error; "" where it has none
+    processes: tuple[GpuProcess, ...] = ()
+    problem: str = ""  #: the first error that says that the GPU itself does not work: NVML_ERROR_GPU_IS_LOST
+
+
+class Nvml(Struct, frozen=True, omit_defaults=True):
+    """How it went to ask the driver's management library, which was done in a process of its own."""
+
+    ended: Literal["answered", "refused", "timeout", "crashed", "not-asked"]
+    error: str = ""  #: where it refused: NVML_ERROR_DRIVER_NOT_LOADED
+    reason: str = ""  #: where it hung, died or was not asked
+    library: str = ""  #: the file that was loaded
+    version: str = ""  #: of that library, from its name
+    driver: str = ""  #: version of the driver, as it says itself
+    cuda: str = ""  #: the CUDA version that the libcuda.so.1 which the loader takes is of: "12.4"
+
+
+class Driver(Section, frozen=True):
+    """The NVIDIA driver: kernel module, libraries, device files, and the GPUs it drives."""
+
+    module: str = ""  #: version of the loaded kernel module
+    module_source: str = ""
+    built: bool | None = None  #: whether the running kernel has such a module to load; None: not looked
+    libraries: tuple[DriverLibrary, ...] = ()
+    nodes: tuple[DeviceNode, ...] = ()
+    pci: tuple[PciGpu, ...] = ()
+    asked_for: str = ""  #: what a container was told to have: NVIDIA_VISIBLE_DEVICES, where it names GPUs
+    wsl: str = ""  #: the folder of the Windows driver's libraries, where it has a libcuda
+    nvml: Nvml = Nvml("not-asked")
+    gpus: tuple[Gpu, ...] = ()
+
+    @property
+    def library(self) -> DriverLibrary | None:
+        """Return the libcuda.so.1 that the loader takes, or None."""
+        return next((library for library in self.libraries if library.reached), None)
+
+    @property
+    def version(self) -> str:
+        """Return the version of the driver at work: the module's, or on WSL what NVML says of it."""
+        return self.module or self.nvml.driver
+
+    def signs(self) -> tuple[tuple[str, str], ...]:
+        """Return what shows that there is an NVIDIA GPU: each thing seen, and what it says."""
+        # One that is set aside for a virtual machine is not there for anybody else.
+        pci = (
+            (f"/sys/bus/pci/devices/{gpu.address}", "an NVIDIA GPU")
+            for gpu in self.pci
+            if not gpu.driver.startswith("vfio")
+        )
+        named = ((node.path, "exists") for node in self.nodes if node.path.startswith("/dev/nvidia"))
+        found = [*list(pci)[:2], *list(named)[:1]]
+        if self.module_source:
+            found.append((self.module_source, f"the kernel module {self.module} is loaded"))
+        if self.wsl:
+            found.append((self.wsl, "the libraries of the driver in Windows"))
+        if self.asked_for:
+            found.append(("NVIDIA_VISIBLE_DEVICES", f"NVIDIA_VISIBLE_DEVICES={self.asked_for}"))
+        return tuple(found)
+
+
+class DeviceCode(Struct, frozen=True, omit_defaults=True):
+    """For which GPUs one library has kernels, read off the library."""
+
+    package: str  #: torch, vllm
+    path: str
+    sass: tuple[str, ...] = ()  #: machine code, by compute capability: "8.6", "9.0a"
+    ptx: tuple[str, ...] = ()  #: what the driver would translate for newer ones: "8.0"
+    problem: str = ""
+
+
+class Kernels(Section, frozen=True):
+    """The GPU code of the installed libraries; none is read where there is no GPU."""
+
+    files: tuple[DeviceCode, ...] = ()
+
+
+class FlashInferPart(Struct, frozen=True, omit_defaults=True):
+    """A package that brings FlashInfer's kernels prebuilt, and how the installed FlashInfer takes it."""
+
+    distribution: str  #: flashinfer-cubin or flashinfer-jit-cache
+    version: str  #: as its own source says
+    source: str
+    wanted: str  #: FlashInfer's own version
+    wanted_source: str
+    suits: bool  #: whether the two agree, by the installed FlashInfer's own rule
+    otherwise: str = ""  #: what importing FlashInfer does where they do not: raises, warns, "" nothing
+    rule: str = ""  #: the file and line of that rule
+
+
+class BuiltFor(Struct, frozen=True, omit_defaults=True):
+    """What a compiled distribution says of the torch and CUDA that it was built for."""
+
+    distribution: str
+    version: str
+    source: str
+    stated: str  #: as it stands there: "+cu12torch2.8cxx11abiTRUE"
+    torch: str = ""  #: "2.8" or "2.9.0"
+    cuda: str = ""  #: "12", "12.8", "cpu"
+    cxx11_abi: bool | None = None
+    requires_torch: str = ""  #: the one version of torch that its metadata allows, where it does
+    exact_cuda: bool = False  #: importing it raises where torch is of another CUDA minor
+
+
+class BitsAndBytes(Struct, frozen=True, omit_defaults=True):
+    """The CUDA libraries that the installed bitsandbytes brings, and how it chooses one."""
+
+    version: str
+    root: str
+    cuda: tuple[str, ...]  #: "12.8", in order
+    source: str  #: the file with the rule
+    falls_back: bool = False  #: takes another minor of the same CUDA major where the exact one is missing
+
+
+class UnknownVariable(Struct, frozen=True, omit_defaults=True):
+    """A variable called VLLM_* that the installed vLLM does not read."""
+
+    name: str
+    near: str = ""  #: the name that it does read and that looks most like it
+    typo: bool = False  #: so much like it that nothing else can be meant
+
+
+class SharedFile(Struct, frozen=True):
+    """A library that the wheels of two CUDA majors both claim: the one installed last has overwritten it."""
+
+    path: str
+    owners: tuple[str, ...]  #: the distributions whose RECORD names it
+    holds: str  #: the one whose file is there, by its size; "" where that cannot be told
+
+
+class Builds(Section, frozen=True):
+    """What the installed artefacts say of what they were built for, read off the artefacts."""
+
+    torch_source: str = ""  #: the line of torch that states its CUDA
+    torch_abi: bool | None = None  #: whether torch was built with the new C++ ABI; None: it does not say
+    torch_abi_source: str = ""
+    flashinfer_parts: tuple[FlashInferPart, ...] = ()
+    built_for: tuple[BuiltFor, ...] = ()
+    bitsandbytes: BitsAndBytes | None = None
+    vllm_envs: str = ""  #: the file of the installed vLLM that names its variables
+    vllm_unknown: tuple[UnknownVariable, ...] = ()
+    shared_files: tuple[SharedFile, ...] = ()
 
 
 class ConfiguredOp(Struct, frozen=True, omit_defaults=True):
@@ -432,6 +703,70 @@ class Deep(Section, frozen=True):
     trials: tuple[Trial, ...]
 
 
+class DlpackAddon(Struct, frozen=True, omit_defaults=True):
+    """tvm-ffi's torch add-on for one kind of device: as a wheel brings it, and as tvm-ffi would build it."""
+
+    device: str  #: cuda, cpu
+    cached: str  #: the file that tvm-ffi looks for in its cache
+    prebuilt: str = ""  #: the file in torch-c-dlpack-ext; "" where that is not installed or has none
+    exists: bool = False  #: whether the cached file is there
+    problem: str = ""  #: why the cached file cannot be loaded: "file too short"
+    locked: bool = False  #: a live process is building it
+
+
+class Dlpack(Section, frozen=True, omit_defaults=True):
+    """What decides whether FlashInfer can be handed FP8 tensors, read off the installed packages.
+
+    The add-on matters, and is looked for, only where torch does not export FP8 by itself.
+    """
+
+    native: bool | None = None  #: torch exports FP8 through dlpack by itself; None: that is not known
+    source: str = ""  #: the file of tvm-ffi that loads or builds the add-on; "" where there is none
+    build: Literal["", "script", "inline"] = ""  #: by a script of its own, or by torch's extension builder
+    switch: bool = False  #: obeys TVM_FFI_DISABLE_TORCH_C_DLPACK
+    takes_wheel: bool = False  #: tries torch-c-dlpack-ext first
+    wheel: str = ""  #: the folder of the installed torch_c_dlpack_ext
+    missing: tuple[str, ...] = ()  #: modules that are not installed: packaging, setuptools
+    cache: str = ""  #: the folder of the cached add-ons
+    cache_source: str = ""  #: the variable that says where, or "the default"
+    writable: bool = True  #: whether an add-on could be put there
+    addons: tuple[DlpackAddon, ...] = ()
+
+    def addon(self, device: str) -> DlpackAddon | None:
+        """Return the add-on for a kind of device."""
+        return next((addon for addon in self.addons if addon.device == device), None)
+
+
+class Stage(Struct, frozen=True, omit_defaults=True):
+    """One step of the child process that takes the stack into use, and how it ended."""
+
+    name: str  #: driver, torch, gpu, dlpack, flashinfer, vllm
+    ended: Literal["passed", "failed", "not-reached"]
+    message: str = ""  #: what it found, how it failed, or why it was not reached
+    seconds: float = 0.0
+    stderr: tuple[str, ...] = ()  #: the last lines that it printed before it failed
+
+
+class LoadedLibrary(Struct, frozen=True, omit_defaults=True):
+    """One CUDA library that the child process had loaded."""
+
+    path: str
+    distribution: str = ""  #: whose file it is; "" where no distribution of the environment has it
+    elsewhere: tuple[str, ...] = ()  #: files of the same name that the environment's distributions have
+
+
+class Live(Section, frozen=True):
+    """What happened when the target's own interpreter took the stack into use."""
+
+    stages: tuple[Stage, ...]
+    libraries: tuple[LoadedLibrary, ...] = ()
+    fp8: str = ""  #: who took an FP8 tensor across dlpack: torch, add-on, nobody; "": not tried
+
+    def stage(self, name: str) -> Stage | None:
+        """Return the stage called `name`."""
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+
 NOT_COLLECTED = Unknown("not collected", expected=True)
 
 
@@ -447,9 +782,15 @@ class Facts(Struct, frozen=True):
     tools: BuildTools | Unknown = NOT_COLLECTED
     libraries: Libraries | Unknown = NOT_COLLECTED
     machine: Machine | Unknown = NOT_COLLECTED
+    objects: SharedObjects | Unknown = NOT_COLLECTED
+    driver: Driver | Unknown = NOT_COLLECTED
+    kernels: Kernels | Unknown = NOT_COLLECTED
+    builds: Builds | Unknown = NOT_COLLECTED
     caches: Caches | Unknown = NOT_COLLECTED
     repairs: Repairs | Unknown = NOT_COLLECTED
+    dlpack: Dlpack | Unknown = NOT_COLLECTED
     deep: Deep | Unknown = NOT_COLLECTED
+    live: Live | Unknown = NOT_COLLECTED
 
 
 SECTIONS: tuple[str, ...] = Facts.__struct_fields__

@@ -50,6 +50,14 @@ class Memory(NamedTuple):
     available_bytes: int
 
 
+class FileId(NamedTuple):
+    """Which regular file a path leads to: two paths lead to one file exactly where device and inode agree."""
+
+    device: int
+    inode: int
+    size_bytes: int
+
+
 class Host(Protocol):
     """What a probe may ask of a machine. Paths are strings as the machine spells them."""
 
@@ -73,8 +81,14 @@ class Host(Protocol):
     def head(self, path: str, count_bytes: int) -> bytes:
         """Return at most the first `count_bytes` of a regular file; raises like `read`."""
 
+    def read_at(self, path: str, offset: int, count_bytes: int) -> bytes:
+        """Return at most `count_bytes` from `offset` on, none past the end; raises like `read`."""
+
     def size(self, path: str) -> int:
         """Return a regular file's size in bytes; raise OSError or NotRegular."""
+
+    def identity(self, path: str) -> FileId:
+        """Return which regular file the path leads to; raise OSError or NotRegular."""
 
     def list(self, path: str) -> list[str]:
         """Return the names in a folder, sorted; raise OSError, NotADirectoryError among them."""
@@ -97,6 +111,9 @@ class Host(Protocol):
     def executable(self, path: str) -> bool:
         """Return whether this user may run the file at `path`."""
 
+    def usable(self, path: str) -> bool:
+        """Return whether this user may read and write what stands at `path`, a device too; opens nothing."""
+
     def run(
         self,
         argv: Sequence[str],
@@ -106,6 +123,9 @@ class Host(Protocol):
         timeout_s: float = 10,
     ) -> Ran:
         """Run a program with no input and return how it ended. Never raises, never outlives its time."""
+
+    def nvml(self, environ: Mapping[str, str], *, timeout_s: float = 5) -> Ran:
+        """Ask the driver's management library in a process of its own: `nvml.py` says what it prints."""
 
     def temporary(self, files: Mapping[str, str], environ: Mapping[str, str]) -> AbstractContextManager[str]:
         """Return a new folder with these texts in it, where `environ` says; it is gone at the end.
@@ -131,6 +151,7 @@ class Host(Protocol):
 
 READ_LIMIT_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 16
+_FARTHEST = 1 << 62  #: farther than any file goes: a damaged one may name an offset that is no number to C
 OUTPUT_LIMIT_BYTES = 4 << 20
 
 
@@ -166,30 +187,41 @@ class RealHost:
 
     def head(self, path: str, count_bytes: int) -> bytes:
         """See `Host.head`."""
+        return self.read_at(path, 0, count_bytes)
+
+    def read_at(self, path: str, offset: int, count_bytes: int) -> bytes:
+        """See `Host.read_at`."""
         # Opening a FIFO would wait for a writer and opening a device may act on it: look first, and
         # look again at what was opened, for it may have been swapped in between.
-        self.size(path)
+        self.identity(path)
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
             if not _stat.S_ISREG(os.fstat(fd).st_mode):
                 raise NotRegular(errno.EINVAL, "not a regular file", path)
-            chunks, missing = [], count_bytes
-            while missing > 0 and (chunk := os.read(fd, min(missing, _CHUNK_BYTES))):
+            chunks, done = [], 0
+            at = min(offset, _FARTHEST)
+            while done < count_bytes and (
+                chunk := os.pread(fd, min(count_bytes - done, _CHUNK_BYTES), at + done)
+            ):
                 chunks.append(chunk)
-                missing -= len(chunk)
+                done += len(chunk)
             return b"".join(chunks)
         finally:
             os.close(fd)
 
     def size(self, path: str) -> int:
         """See `Host.size`."""
+        return self.identity(path).size_bytes
+
+    def identity(self, path: str) -> FileId:
+        """See `Host.identity`."""
         try:
             found = os.stat(path)
         except ValueError as error:
             raise _no_path(path, error) from None
         if not _stat.S_ISREG(found.st_mode):
             raise NotRegular(errno.EINVAL, "not a regular file", path)
-        return found.st_size
+        return FileId(found.st_dev, found.st_ino, found.st_size)
 
     def list(self, path: str) -> list[str]:
         """See `Host.list`."""
@@ -253,6 +285,13 @@ class RealHost:
         """See `Host.executable`."""
         return self.kind(path) == "file" and os.access(path, os.X_OK)
 
+    def usable(self, path: str) -> bool:
+        """See `Host.usable`."""
+        try:
+            return os.access(path, os.R_OK | os.W_OK)
+        except ValueError:
+            return False
+
     def run(
         self,
         argv: Sequence[str],
@@ -263,6 +302,15 @@ class RealHost:
     ) -> Ran:
         """See `Host.run`."""
         return _run(argv, environ, cwd, timeout_s)
+
+    def nvml(self, environ: Mapping[str, str], *, timeout_s: float = 5) -> Ran:
+        """See `Host.nvml`."""
+        import sys
+
+        # Without site (-S) the child starts sooner; what it may import it is told: this program's own path.
+        script = f"{os.path.dirname(os.path.abspath(__file__))}/nvml.py"
+        argv = [sys.executable, "-I", "-S", "-B", script, *filter(None, sys.path)]
+        return _run(argv, environ, None, timeout_s)
 
     @contextmanager
     def temporary(self, files: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from cudadoctor.actions import MakeFolder, MakeLink, MoveAside, RemoveLink, Step, TurnLink, WriteFile
-from cudadoctor.host import READ_LIMIT_BYTES, Host, Memory, NotRegular, Ran, Stack, TooLarge
+from cudadoctor.host import READ_LIMIT_BYTES, FileId, Host, Memory, NotRegular, Ran, Stack, TooLarge
 
 T = TypeVar("T")
 
@@ -237,13 +237,22 @@ class OverlayHost:
 
     def head(self, path: str, count_bytes: int) -> bytes:
         """See `Host.head`."""
+        return self._content(path, lambda host, place: host.head(place, count_bytes), 0, count_bytes)
+
+    def read_at(self, path: str, offset: int, count_bytes: int) -> bytes:
+        """See `Host.read_at`."""
+        return self._content(
+            path, lambda host, place: host.read_at(place, offset, count_bytes), offset, count_bytes
+        )
+
+    def _content(self, path: str, ask: Callable[[Host, str], bytes], offset: int, count_bytes: int) -> bytes:
         if (spot := self._spot(path)) is None:
-            return self._base.head(path, count_bytes)
+            return ask(self._base, path)
         if (file := self._file(spot, path)) is None:
-            return _named(path, lambda: self._base.head(spot.back or "/", count_bytes))
+            return _named(path, lambda: ask(self._base, spot.back or "/"))
         if not _may(file.mode, 0o4):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return file.content[: max(0, count_bytes)]
+        return file.content[offset : offset + max(0, count_bytes)]
 
     def size(self, path: str) -> int:
         """See `Host.size`."""
@@ -252,6 +261,14 @@ class OverlayHost:
         if (file := self._file(spot, path)) is None:
             return _named(path, lambda: self._base.size(spot.back or "/"))
         return len(file.content)
+
+    def identity(self, path: str) -> FileId:
+        """See `Host.identity`; what is staged has a device of its own."""
+        if (spot := self._spot(path)) is None:
+            return self._base.identity(path)
+        if (file := self._file(spot, path)) is None:
+            return _named(path, lambda: self._base.identity(spot.back or "/"))
+        return FileId(-1, hash(spot.path), len(file.content))
 
     def list(self, path: str) -> list[str]:
         """See `Host.list`."""
@@ -345,6 +362,18 @@ class OverlayHost:
             return _may(spot.staged.mode, 0o1)
         return spot.back is not None and self._base.executable(spot.back or "/")
 
+    def usable(self, path: str) -> bool:
+        """See `Host.usable`."""
+        try:
+            spot = self._spot(path)
+        except OSError:
+            return False
+        if spot is None:
+            return self._base.usable(path)
+        if isinstance(spot.staged, WriteFile):
+            return os.getuid() == 0 or (spot.staged.mode >> 6 & 0o6) == 0o6
+        return spot.back is None or self._base.usable(spot.back or "/")
+
     def owner(self, path: str) -> int:
         """See `Host.owner`; what is staged is ours."""
         spot = self._spot(path, follow=False)
@@ -392,6 +421,10 @@ class OverlayHost:
     ) -> Ran:
         """See `Host.run`: the program sees the machine as it is."""
         return self._base.run(argv, environ, cwd=cwd, timeout_s=timeout_s)
+
+    def nvml(self, environ: Mapping[str, str], *, timeout_s: float = 5) -> Ran:
+        """See `Host.nvml`: no step changes a driver."""
+        return self._base.nvml(environ, timeout_s=timeout_s)
 
     def temporary(self, files: Mapping[str, str], environ: Mapping[str, str]) -> AbstractContextManager[str]:
         """See `Host.temporary`."""

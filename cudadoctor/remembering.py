@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar, cast
 
-from cudadoctor.host import READ_LIMIT_BYTES, Host, Memory, Ran, Stack
+from cudadoctor.host import READ_LIMIT_BYTES, FileId, Host, Memory, Ran, Stack
 from cudadoctor.overlay import again
 
 T = TypeVar("T")
@@ -28,6 +28,15 @@ _UNREAD_PREFIXES = ("FLASHINFER_", "TRITON_", "TVM_FFI_")
 _DEAF = re.compile(r"(?:.*-)?(?:gcc|g\+\+|c\+\+|ld(?:\.bfd|\.gold)?)(?:-[\d.]+)?$")
 #: Larger contents are read again: what a prediction saves is many small calls, not bytes.
 _KEPT_BYTES = 1 << 16
+
+
+def _read(environ: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    """Return the variables that such a program may read."""
+    return frozenset(
+        (name, value)
+        for name, value in environ.items()
+        if name not in _UNREAD and not name.startswith(_UNREAD_PREFIXES)
+    )
 
 
 class Remembering:
@@ -67,9 +76,17 @@ class Remembering:
         """See `Host.head`."""
         return self._ask(self._base.head, path, count_bytes)
 
+    def read_at(self, path: str, offset: int, count_bytes: int) -> bytes:
+        """See `Host.read_at`."""
+        return self._ask(self._base.read_at, path, offset, count_bytes)
+
     def size(self, path: str) -> int:
         """See `Host.size`."""
         return self._ask(self._base.size, path)
+
+    def identity(self, path: str) -> FileId:
+        """See `Host.identity`."""
+        return self._ask(self._base.identity, path)
 
     def list(self, path: str) -> list[str]:
         """See `Host.list`."""
@@ -99,6 +116,10 @@ class Remembering:
         """See `Host.executable`."""
         return self._ask(self._base.executable, path)
 
+    def usable(self, path: str) -> bool:
+        """See `Host.usable`."""
+        return self._ask(self._base.usable, path)
+
     def run(
         self,
         argv: Sequence[str],
@@ -119,15 +140,17 @@ class Remembering:
             self._answers[key] = ran
         return ran
 
+    def nvml(self, environ: Mapping[str, str], *, timeout_s: float = 5) -> Ran:
+        """See `Host.nvml`. What did not end in time is not asked again: it would not end this time either."""
+        key = ("nvml", _read(environ))
+        known = self._answers.get(key)
+        if not isinstance(known, Ran):
+            known = self._answers[key] = self._base.nvml(environ, timeout_s=timeout_s)
+        return known
+
     def _read_by(self, argv: Sequence[str], environ: Mapping[str, str]) -> frozenset[tuple[str, str]]:
         """Return the variables that this program's answer may depend on."""
-        if not self._is_deaf(argv):
-            return frozenset(environ.items())
-        return frozenset(
-            (name, value)
-            for name, value in environ.items()
-            if name not in _UNREAD and not name.startswith(_UNREAD_PREFIXES)
-        )
+        return _read(environ) if self._is_deaf(argv) else frozenset(environ.items())
 
     def _is_deaf(self, argv: Sequence[str]) -> bool:
         if not argv or not argv[0].startswith("/"):

@@ -9,7 +9,7 @@ from typing import Any
 
 from cudadoctor.declare import Check
 from cudadoctor.facts import SECTIONS, Facts, Unknown
-from cudadoctor.host import Memory, NotRegular, Ran, Stack, TooLarge
+from cudadoctor.host import FileId, Memory, NotRegular, Ran, Stack, TooLarge
 from cudadoctor.outcomes import Outcome
 
 Program = Callable[[Sequence[str], Mapping[str, str]], Ran]
@@ -43,7 +43,8 @@ class FakeHost:
     `files` maps a path to its bytes or text, to `Link(text)`, to `Special()`, or to an OSError that reading
     it raises. Folders come by themselves; a path that ends in "/" is an empty one, or with an OSError one
     that cannot be listed. `executables` are files that may be run; `programs` answer for a path or a name
-    when it is run. `owners` are the user ids of files that do not belong to user OWNER.
+    when it is run. `owners` are the user ids of files that do not belong to user OWNER. `nvml` is how the
+    driver's management library answers, and `forbidden` is what this user may not read and write.
     """
 
     def __init__(
@@ -64,12 +65,15 @@ class FakeHost:
         release: str = "Debian GNU/Linux 12",
         owners: Mapping[str, int] | None = None,
         locked: Sequence[str] = (),
+        nvml: Ran | None = None,
+        forbidden: Sequence[str] = (),
     ) -> None:
         self.environ: Mapping[str, str] = {"PATH": "/usr/bin:/bin", **(environ or {})}
         self._programs, self._locked = dict(programs or {}), frozenset(locked)
         self._executables = {*executables, *self._programs}
         self._home, self._cwd, self._own, self._release = home, cwd, own_prefix, release
         self._owners = dict(owners or {})
+        self._nvml, self._forbidden = nvml, frozenset(forbidden)
         self._stack, self._memory, self._cores, self._name = stack, memory, cores, ("Linux", kernel, arch)
         self._tree: dict[str, object] = {"/": _Folder()}
         for path in self._executables:
@@ -149,9 +153,18 @@ class FakeHost:
             raise NotRegular(errno.EINVAL, "not a regular file", path)
         return entry[:count_bytes]
 
+    def read_at(self, path: str, offset: int, count_bytes: int) -> bytes:
+        """See `Host.read_at`."""
+        return self.head(path, 1 << 40)[offset : offset + count_bytes]
+
     def size(self, path: str) -> int:
         """See `Host.size`."""
         return len(self.head(path, 1 << 40))
+
+    def identity(self, path: str) -> FileId:
+        """See `Host.identity`."""
+        size_bytes = self.size(path)
+        return FileId(0, list(self._tree).index(self._resolve(path)), size_bytes)
 
     def list(self, path: str) -> list[str]:
         """See `Host.list`."""
@@ -215,6 +228,16 @@ class FakeHost:
     def executable(self, path: str) -> bool:
         """See `Host.executable`."""
         return self.kind(path) == "file" and self._resolve(path) in map(self.realpath, self._executables)
+
+    def usable(self, path: str) -> bool:
+        """See `Host.usable`."""
+        return bool(self.kind(path)) and path not in self._forbidden
+
+    def nvml(self, environ: Mapping[str, str], *, timeout_s: float = 5) -> Ran:
+        """See `Host.nvml`; without an answer given, asking is a fault of the test or of the probe."""
+        if self._nvml is None:
+            raise AssertionError("NVML was asked on a machine without it")
+        return self._nvml
 
     def run(
         self,

@@ -19,7 +19,7 @@ _LIMIT = 1 << 15
 #: As an installer takes them; what starts with a dash would be one of its options.
 _REQUIREMENTS = {
     "conda": re.compile(r"[A-Za-z0-9_][\w.-]*(=[\w.*+]+){0,2}"),
-    "pip": re.compile(r"[A-Za-z0-9][\w.-]*(==[\w.*+!]+)?"),
+    "pip": re.compile(r"[A-Za-z0-9][\w.-]*(?:(?:[=!~<>]=|[<>])[\w.*+!]+(?:,(?:[=!~<>]=|[<>])[\w.*+!]+)*)?"),
 }
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from msgspec import structs
 
 from cudadoctor.declare import CannotTell, Skip
-from cudadoctor.facts import LinkDirectory, Packages
+from cudadoctor.facts import Driver, LinkDirectory, Machine, Packages
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
+from cudadoctor.knowledge import drivers
 from cudadoctor.simulate import links
 from cudadoctor.simulate.choice import consumers, nothing_compiles, toolkit_to_use
 from cudadoctor.simulate.lines import RUN_TIME, LinkLine, Miss, Scene, link_lines, misses
@@ -199,3 +200,32 @@ def another_toolkit(packages: Packages) -> Remedy | None:
         {},
         f"a CUDA {cuda} toolkit, which torch is built for (NVIDIA's cuda-toolkit-{cuda.replace('.', '-')})",
     )
+
+
+def severity_without_gpu(packages: Packages) -> Severity:
+    """Return how bad it is that no GPU can be used; raise Skip where what is installed uses none."""
+    torch = packages.torch
+    if torch is not None and not torch.cuda:
+        raise Skip(nothing_compiles(packages))
+    used = torch is not None or packages.flashinfer is not None or packages.find("vllm") is not None
+    return Severity.ERROR if used else Severity.WARNING
+
+
+def answered(driver: Driver) -> None:
+    """Raise where the driver's own library told nothing: Skip without a GPU, else CannotTell and why."""
+    nvml = driver.nvml
+    if nvml.ended == "not-asked" or (nvml.ended == "refused" and not driver.signs()):
+        raise Skip("no NVIDIA GPU is evident here")
+    if nvml.ended != "answered":
+        raise CannotTell(nvml.reason if not nvml.error else f"NVML: {nvml.error}")
+
+
+def driver_to_get(driver: str, machine: Machine) -> Remedy:
+    """Return how a driver is had on this system: at least version `driver`, where that is not ""."""
+    least = f" {driver} or newer" if driver else ""
+    if machine.container or machine.wsl:
+        where = "Windows, outside WSL" if machine.wsl else "the host of this container"
+        return Remedy("show", {}, f"an NVIDIA driver{least} on {where}")
+    command = drivers.command(machine.release)
+    why = f"  # the driver must be{least}; NVIDIA's own packages have it where this is older" if least else ""
+    return Remedy("show", {}, f"{command}{why}" if command else f"an NVIDIA driver{least}, from the system")

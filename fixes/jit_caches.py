@@ -16,10 +16,11 @@ def jit_caches(remedy: Remedy, facts: Facts) -> Iterator[Action]:
     """Moves aside what just-in-time compilers have cached, so that it is made anew.
 
     ## What it does
-    For a finding, the folders of the operators that it names get another name beside the old one. Asked for
-    by its name (`cudadoctor fix jit-caches`) where no finding wants it, it does so with every cache of this
-    environment's versions: FlashInfer's operators, torch's extensions, Triton, TorchInductor, vLLM's compiled
-    graphs and the add-on of tvm-ffi. Downloaded models, assets and cubins are left where they are.
+    For a finding, the folders that it names, of operators or a whole cache, get another name beside the old
+    one. Asked for by its name (`cudadoctor fix jit-caches`) where no finding wants it, it does so with every
+    cache of this environment's versions: FlashInfer's operators, torch's extensions, Triton, TorchInductor,
+    vLLM's compiled graphs and the add-on of tvm-ffi. Downloaded models, assets and cubins are left where they
+    are.
 
     ## Why it is safe
     All of it is made by programs and is made again when it is missed; that takes minutes at the next launch.
@@ -33,8 +34,9 @@ def jit_caches(remedy: Remedy, facts: Facts) -> Iterator[Action]:
     caches = facts.caches
     if not isinstance(caches, Caches):
         raise ValueError(f"{remedy.fix}: the caches are not known ({caches.reason})")
-    known = [op.path for op in caches.ops] if remedy.values else [folder.path for folder in caches.folders]
-    for path in values.only(remedy, known) if remedy.values else _outermost(known):
+    folders = [folder.path for folder in caches.folders]
+    known = [*(op.path for op in caches.ops), *folders]
+    for path in values.only(remedy, known) if remedy.values else _outermost(folders):
         if builds := caches.builds_in(path):
             yield Show(f"{path} is left as it is: a build is at work in it ({builds[0].path})")
         else:

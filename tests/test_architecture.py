@@ -13,7 +13,9 @@ MAY: dict[str, set[str]] = {
     "cudadoctor/facts.py": {"msgspec"},
     "cudadoctor/findings.py": {"msgspec"},
     "cudadoctor/outcomes.py": {"msgspec", "cudadoctor.findings"},
-    "cudadoctor/host.py": {"psutil", "distro", "pynvml"},
+    "cudadoctor/host.py": {"psutil", "distro"},
+    "cudadoctor/nvml.py": {"pynvml"},
+    "cudadoctor/child": set(),
     "cudadoctor/simulate": {"msgspec", "packaging", "cudadoctor.facts", "cudadoctor.simulate"},
     "cudadoctor/knowledge": {"msgspec"},
     "cudadoctor/actions.py": {"msgspec"},
@@ -70,6 +72,7 @@ MAY: dict[str, set[str]] = {
         "cudadoctor.declare",
         "cudadoctor.facts",
         "cudadoctor.findings",
+        "cudadoctor.knowledge",
         "cudadoctor.simulate",
     },
     "fixes": {
@@ -89,10 +92,18 @@ MAY: dict[str, set[str]] = {
         "cudadoctor.knowledge",
         "cudadoctor.probes",
     },
+    "cudadoctor/elf.py": {"cudadoctor.facts", "cudadoctor.host"},
+    "cudadoctor/loading.py": {
+        "cudadoctor.declare",
+        "cudadoctor.facts",
+        "cudadoctor.findings",
+        "cudadoctor.simulate",
+    },
     "cudadoctor/probes": {
         "msgspec",
         "packaging",
         "cudadoctor.bounded",
+        "cudadoctor.elf",
         "cudadoctor.exports",
         "cudadoctor.facts",
         "cudadoctor.host",
@@ -123,6 +134,7 @@ MAY: dict[str, set[str]] = {
         "cudadoctor.facts",
         "cudadoctor.findings",
         "cudadoctor.knowledge",
+        "cudadoctor.loading",
         "cudadoctor.simulate",
         "cudadoctor.verdicts",
     },
@@ -168,7 +180,15 @@ def test_a_room_imports_only_what_its_layer_may(room: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["checks", "fixes", "cudadoctor/simulate", "cudadoctor/values.py", "cudadoctor/verdicts.py"]
+    "room",
+    [
+        "checks",
+        "fixes",
+        "cudadoctor/simulate",
+        "cudadoctor/loading.py",
+        "cudadoctor/values.py",
+        "cudadoctor/verdicts.py",
+    ],
 )
 def test_what_judges_touches_no_machine(room: str) -> None:
     for file in sources():

@@ -297,6 +297,9 @@ def answers(host: Host, path: str) -> dict[str, object]:
         "read": answer(lambda: host.read(path)),
         "read with a limit": answer(lambda: host.read(path, 3)),
         "head": answer(lambda: host.head(path, 2)),
+        "read_at": answer(lambda: host.read_at(path, 1, 2)),
+        "read_at behind the end": answer(lambda: host.read_at(path, 1 << 70, 2)),
+        "size of identity": answer(lambda: host.identity(path).size_bytes),
         "size": answer(lambda: host.size(path)),
         "list": answer(lambda: host.list(path)),
         "readlink": answer(lambda: host.readlink(path)),
@@ -334,6 +337,17 @@ def test_odd_texts_too(
     for key in ("list",) if asked.startswith("/") else ():
         theirs.pop(key), ours.pop(key)
     assert ours == theirs
+
+
+def test_two_paths_are_one_file_exactly_where_they_lead_to_one(
+    machines: tuple[RealHost, FakeHost, str],
+) -> None:
+    real, fake, root = machines
+    files = [f"{root}/{name}" for name in ASKED if real.kind(f"{root}/{name}") == "file"]
+    for one in files:
+        for other in files:
+            same = real.identity(one) == real.identity(other)
+            assert (fake.identity(one) == fake.identity(other)) is same, (one, other)
 
 
 def test_forty_links_are_followed_and_forty_one_are_not(tmp_path: Path) -> None:
@@ -377,6 +391,11 @@ def test_the_mode_of_a_file_is_asked_not_guessed(tmp_path: Path) -> None:
     (tmp_path / "tool").write_text("#!/bin/sh\n")
     (tmp_path / "tool").chmod(stat.S_IRUSR)
     assert not RealHost().executable(f"{tmp_path}/tool")
+
+
+def test_a_device_that_may_be_opened_is_usable(tmp_path: Path) -> None:
+    assert RealHost().usable("/dev/null") and not RealHost().usable(f"{tmp_path}/nothing")
+    assert not RealHost().usable("/dev/null\0")
 
 
 def test_what_is_written_just_before_the_end_is_read() -> None:

@@ -47,10 +47,13 @@ READINGS: dict[str, Callable[[Host, str], object]] = {
     "read": lambda host, path: host.read(path),
     "read 1": lambda host, path: host.read(path, 1),
     "head": lambda host, path: host.head(path, 2),
+    "read_at": lambda host, path: host.read_at(path, 1, 2),
+    "size of identity": lambda host, path: host.identity(path).size_bytes,
     "size": lambda host, path: host.size(path),
     "readlink": lambda host, path: host.readlink(path),
     "realpath": lambda host, path: host.realpath(path),
     "executable": lambda host, path: host.executable(path),
+    "usable": lambda host, path: host.usable(path),
     "owner": lambda host, path: host.owner(path),
     "locked": lambda host, path: host.locked(path),
 }
@@ -413,6 +416,21 @@ def test_a_lock_goes_aside_with_its_file(tmp_path: Path) -> None:
         assert staged(RealHost(), MakeLink(f"{root}/link", "lock")).locked(f"{root}/link")
 
 
+def test_two_paths_are_one_file_exactly_where_they_will_be(tmp_path: Path) -> None:
+    root = os.path.realpath(tmp_path)
+    (tmp_path / "file").write_text("text")
+    os.link(tmp_path / "file", tmp_path / "twin")
+    new = WriteFile(f"{root}/new", b"text")
+    steps = (MakeLink(f"{root}/link", "file"), new, MoveAside(f"{root}/twin", "old"))
+    host = staged(RealHost(), *steps)
+    names = ("file", "link", "old", "new")
+    same = {name for name in names if host.identity(f"{root}/{name}") == host.identity(f"{root}/file")}
+    assert same == {"file", "link", "old"}
+    for step in steps:
+        carry_out(step)
+    assert same == {name for name in names if os.path.samefile(tmp_path / name, tmp_path / "file")}
+
+
 # --- what it costs ------------------------------------------------------------------------------------------
 
 
@@ -428,12 +446,15 @@ class Counting(RealHost):
         if name in (
             "read",
             "head",
+            "read_at",
+            "identity",
             "size",
             "list",
             "kind",
             "readlink",
             "realpath",
             "executable",
+            "usable",
             "owner",
             "locked",
             "run",
@@ -610,6 +631,20 @@ def test_what_did_not_end_in_time_is_run_again() -> None:
     host = Remembering(FakeHost(programs={"/bin/slow": lambda argv, environ: results.pop(0)}))
     assert host.run(["/bin/slow"], {}).timed_out
     assert host.run(["/bin/slow"], {}).stdout == host.run(["/bin/slow"], {}).stdout == "said"
+
+
+def test_the_driver_is_asked_once_for_each_way_to_its_library() -> None:
+    asked = []
+
+    class Driver(FakeHost):
+        def nvml(self, environ: Mapping[str, str], *, timeout_s: float = 5) -> Ran:
+            asked.append(environ)
+            return Ran(-9, "", "", timed_out=len(asked) == 1)
+
+    host = staged(Remembering(Driver()))
+    for name, value in (("CUDA_HOME", "/a"), ("CUDA_HOME", "/b"), ("LD_LIBRARY_PATH", "/c")):
+        assert host.nvml({name: value}).timed_out == (name == "CUDA_HOME")
+    assert len(asked) == 2, "one that hangs is not asked again"
 
 
 def test_many_threads_get_the_same_answers(deep_file: str) -> None:

@@ -110,13 +110,13 @@ class Doctor(Struct, frozen=True):
         )
 
     def _site(self, patient: Patient) -> Site:
-        bench, deep = patient.bench, patient.report.facts.deep
+        bench, seen = patient.bench, patient.report.facts
 
         def look(other: Host) -> Facts:
             with Waiting() as waiting:
                 facts = collect(other, everything(), self.request, waiting.tell)
-            # What a compiler did is not predicted: it stands as it was seen.
-            return structs.replace(facts, deep=deep)
+            # What real programs did is not predicted: it stands as it was seen.
+            return structs.replace(facts, deep=seen.deep, live=seen.live)
 
         return Site(
             host=patient.host,

@@ -15,6 +15,7 @@ from cudadoctor.probes.target import NoTarget, Request
 from cudadoctor.report import UnreadableReport, decode
 
 REPLAY_LIMIT_BYTES = 64 << 20
+_REAL = {"deep": "running the real compiler and linker", "live": "importing the real stack"}
 
 
 def facts_for(options: argparse.Namespace, wanted: Iterable[str], host: Host | None = None) -> Facts:
@@ -73,9 +74,8 @@ class Waiting:
 
     def tell(self, names: list[str]) -> None:
         """Say which sections are still being looked at."""
-        self.say(
-            "running the real compiler and linker" if names == ["deep"] else f"looking at {', '.join(names)}"
-        )
+        real = [_REAL[name] for name in names if name in _REAL]
+        self.say(" and ".join(real) if len(real) == len(names) else f"looking at {', '.join(names)}")
 
     def say(self, what: str) -> None:
         """Say what takes so long."""

@@ -40,7 +40,9 @@ def predicted(action: Install, facts: Facts) -> Facts:
     """
     if isinstance(facts.target, Unknown):
         return facts
-    wanted = _Wanted(action.tool == "conda", {name_of(s): _pinned(s) for s in action.packages}, facts.target)
+    ranged = frozenset(normalise(name_of(spec)) for spec in action.packages if re.search(r"[<>~!]", spec))
+    names = {name_of(spec): _pinned(spec) for spec in action.packages}
+    wanted = _Wanted(action.tool == "conda", names, facts.target, ranged)
     path = facts.environ.path if isinstance(facts.environ, Environ) else ()
     if isinstance(facts.packages, Packages) and not wanted.conda:
         facts = structs.replace(facts, packages=_with_distributions(wanted, facts.packages))
@@ -66,6 +68,7 @@ class _Wanted(Struct, frozen=True):
     conda: bool
     names: dict[str, str]
     target: Target
+    ranged: frozenset[str] = frozenset()  #: of these a version that suits will come, whichever that is
 
 
 def _pinned(spec: str) -> str:
@@ -80,7 +83,7 @@ def _with_distributions(wanted: _Wanted, packages: Packages) -> Packages:
     found = list(packages.distributions)
     for name, version in ((normalise(name), version) for name, version in wanted.names.items()):
         there = packages.find(name)
-        if there is None or (version and there.version != version):
+        if there is None or name in wanted.ranged or (version and there.version != version):
             found = [d for d in found if d is not there]
             found.append(Distribution(name, version, site, recorded=True))
     flashinfer, cache = packages.flashinfer, "flashinfer-jit-cache"

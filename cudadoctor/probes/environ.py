@@ -29,8 +29,11 @@ NAMES = frozenset((
     "TRITON_PTXAS_PATH", "TRITON_CACHE_DIR", "TRITON_HOME", "TVM_FFI_CACHE_DIR",
     "TVM_FFI_DISABLE_TORCH_C_DLPACK", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYTHONPATH",
     "PYTHONHOME", "LOADEDMODULES", "TMPDIR", "XDG_CACHE_HOME", "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR",
+    "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES",
+    "BNB_CUDA_VERSION",
 ))  # fmt: skip
-PREFIXES = ("FLASHINFER_",)
+PREFIXES = ("FLASHINFER_", "VLLM_")
+_SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 
 def probe(host: Host, target: Target, request: Request | None = None) -> Environ:
@@ -73,7 +76,7 @@ def _judged(target: Target) -> str:
 
 
 def _matters(name: str) -> bool:
-    return name in NAMES or name.startswith(PREFIXES)
+    return name in NAMES or (name.startswith(PREFIXES) and not name.endswith(_SECRETS))
 
 
 def _folders(host: Host, path: str) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def probe(
     """Return what each candidate folder holds."""
     owned = {folder for toolkit in toolkits.toolkits for folder in (*toolkit.lib, *toolkit.stubs)}
     names = {f"lib{name}{suffix}" for name in NAMES for suffix in (".so", ".a")} | set(_RUNTIME)
-    driver = tuple(_cached_driver(host))
+    driver = tuple(cached(host, "libcuda.so.1"))
     folders = _folders(host, environ, packages, toolkits, compilers)
     folders |= dict.fromkeys(path.rpartition("/")[0] for path in driver)
     return structs.replace(inventory(host, folders, names, owned), driver=driver)
@@ -390,13 +390,14 @@ def _parse(shape: str, tokens: list[str], formats: set[str]) -> Script:
     return Script(True, tuple(members), output_format, reason)
 
 
-def _cached_driver(host: Host) -> list[str]:
-    """Return where the loader's cache has libcuda.so.1: what Triton asks `ldconfig -p` for."""
+def cached(host: Host, name: str) -> list[str]:
+    """Return where the loader's cache has a library, as `ldconfig -p` has it, which Triton asks."""
     try:
         data = host.read("/etc/ld.so.cache", 16 << 20)
     except OSError:
         return []
-    if b"libcuda.so.1\0" not in data:
+    soname = name.encode()
+    if soname + b"\0" not in data:
         return []
-    paths = re.findall(rb"\0(/[^\0]*/libcuda\.so\.1)(?=\0)", data)
+    paths = re.findall(rb"\0(/[^\0]*/" + re.escape(soname) + rb")(?=\0)", data)
     return sorted({path.decode("utf-8", "surrogateescape") for path in paths})

@@ -1,14 +1,17 @@
 """The installed Python distributions, by the names of their metadata folders.
 
-Listing the folders costs the same whatever the packages hold; only the metadata of the CUDA stack is opened.
+Of each the head of its metadata is read, and no more: a folder's listing costs the same whatever it holds.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import lru_cache
 
 from cudadoctor.facts import Distribution, FlashInfer, Packages, Target, TorchBuild, Triton
 from cudadoctor.host import Host
+from cudadoctor.probes import owners
 
 STACK = frozenset((
     "torch", "torchvision", "torchaudio", "vllm", "sglang", "transformers", "xformers", "flash-attn",
@@ -31,16 +34,24 @@ def normalise(name: str) -> str:
 
 def probe(host: Host, target: Target) -> Packages:
     """Return every distribution on the target's own search path, the first of a name first."""
-    found: list[Distribution] = []
+    found: dict[str, Distribution] = {}
     unreadable = []
-    for folder in target.site_packages:
+    of_conda = target.kind in ("conda", "pixi")
+    ahead = [(folder, True) for folder in target.site_packages]
+    while ahead:
+        folder, own = ahead.pop(0)
         try:
             names = host.list(folder)
         except OSError as error:
-            unreadable.append(f"{folder}: {error.strerror}")
+            unreadable += [f"{folder}: {error.strerror}"] if own else []
             continue
-        found += [_distribution(host, folder, name) for name in names if name.endswith(_SUFFIXES)]
-    distributions = tuple(found)
+        for name in names:
+            if name.endswith(_SUFFIXES):
+                each = _distribution(host, folder, name, of_conda)
+                found.setdefault(f"{each.location}/{each.file or name}", each)
+        if own:
+            ahead[:0] = [(added, False) for added in _added(host, folder, names, target)]
+    distributions = owners.told(host, target, tuple(found.values()))
     return Packages(
         distributions,
         _torch(host, distributions),
@@ -50,16 +61,41 @@ def probe(host: Host, target: Target) -> Packages:
     )
 
 
-def _distribution(host: Host, folder: str, entry: str) -> Distribution:
+_ADDED = re.compile(
+    r"^(?!import\b|#)([^\s\0][^\0\n]*?)\s*$|\baddsitedir\(['\"](/[^'\"\0\n]+)['\"]\)", re.MULTILINE
+)
+_PTH_LIMIT = 100  #: folders of one .pth file that are looked at
+
+
+def _added(host: Host, folder: str, names: list[str], target: Target) -> Iterator[str]:
+    """Yield the folders that the .pth files in `folder` add to the search path, behind it.
+
+    An overlay of uv's, or an old editable install, has its distributions there. Of folders that PYTHONPATH
+    names, Python reads no .pth files.
+    """
+    if folder in host.environ.get("PYTHONPATH", "").split(":"):
+        return
+    for file in (name for name in names if name.endswith(".pth")):
+        try:
+            text = host.read(f"{folder}/{file}", 1 << 16).decode("utf-8", "replace")
+        except OSError:
+            continue
+        for line, site in _ADDED.findall(text)[:_PTH_LIMIT]:
+            added = site or line
+            path = (added if added.startswith("/") else f"{folder}/{added.removeprefix('./')}").rstrip("/")
+            known = path in target.site_packages or path.endswith(".egg")
+            if not known and host.kind(path) == "directory":
+                yield path
+
+
+def _distribution(host: Host, folder: str, entry: str, of_conda: bool) -> Distribution:
     stem, _, suffix = entry.rpartition(".")
     if suffix == "egg-link":
         return _linked(host, folder, entry, stem)
     name, version = _dist_info(stem) if suffix == "dist-info" else _egg(stem)
     if name.startswith("~"):
         return Distribution(name, version, folder, problem=f"{entry}: left behind by an interrupted pip")
-    if version and not _is_stack(name):
-        return Distribution(name, version, folder)
-    return _read_metadata(host, folder, entry, name, version)
+    return _read_metadata(host, folder, entry, name, version, of_conda)
 
 
 def _dist_info(stem: str) -> tuple[str, str]:
@@ -90,41 +126,116 @@ def _linked(host: Host, folder: str, entry: str, stem: str) -> Distribution:
     return _read_metadata(host, source.rstrip("/"), inside, normalise(stem), "")
 
 
-def _read_metadata(host: Host, folder: str, entry: str, name: str, version: str) -> Distribution:
+def _read_metadata(
+    host: Host, folder: str, entry: str, name: str, version: str, of_conda: bool = False
+) -> Distribution:
+    """Read the head of the metadata; the name and version of a dist-info folder count before what is in it.
+
+    So pip and uv have it, and importlib.metadata finds it by that name.
+    """
     suffix = entry.rpartition(".")[2]
     location = f"{folder}/{entry}" if suffix == "egg" else folder
     inside = _INSIDE[suffix]
+    file = inside if suffix == "egg" else f"{entry}/{inside}"
     try:
-        data = _metadata(host, f"{folder}/{entry}", inside)
+        data, file = _metadata(host, location, file)
     except NotADirectoryError:
         return Distribution(name, version, location)  # a zipped egg: what its name tells is enough
     except OSError as error:
         reason = (
             f"no {inside} in it" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
         )
-        return Distribution(name, version, location, problem=f"{entry}: {reason}")
-    head = data.replace(b"\r\n", b"\n").partition(b"\n\n")[0].decode("utf-8", "replace")
-    if "\0" in head or not (stated := _field(head, "Version")):
-        return Distribution(name, version, location, problem=f"{entry}: its {inside} is damaged")
-    requires = tuple(re.findall(r"^Requires-Dist:[ \t]*(.+?)\s*$", head, re.MULTILINE))
-    installer = _installer(host, f"{folder}/{entry}/INSTALLER")
-    recorded = host.kind(f"{folder}/{entry}/RECORD") == "file"
-    name = normalise(_field(head, "Name") or name)
-    return Distribution(name, stated, location, installer, requires, recorded=recorded)
+        return Distribution(name, version, location, problem=f"{entry}: {reason}", file=entry)
+    head = data.decode("utf-8", "replace")
+    stated = _field(head, "Version")
+    if "\0" in head or not stated or not _field(head, "Name"):
+        problem = f"{entry}: its {inside} is damaged"
+        return Distribution(name, version, location, problem=problem, file=file)
+    if suffix != "dist-info" or not version:
+        name, version = normalise(_field(head, "Name")), stated
+    stack = _is_stack(name)
+    return Distribution(
+        name,
+        version,
+        location,
+        _installer(host, f"{folder}/{entry}/INSTALLER") if stack or of_conda else "",
+        _requires(head, name),
+        recorded=stack and host.kind(f"{folder}/{entry}/RECORD") == "file",
+        python=_rest(head, "Requires-Python"),
+        file=file,
+    )
 
 
-def _metadata(host: Host, path: str, inside: str) -> bytes:
+_HEAD_BYTES = 1 << 14  #: holds the headers of all but a few; behind them comes the whole README
+
+
+def _metadata(host: Host, location: str, file: str) -> tuple[bytes, str]:
+    """Return the headers, up to the first empty line, and the file they are in."""
     try:
-        return host.read(f"{path}/{inside}", _METADATA_LIMIT)
+        data = host.head(f"{location}/{file}", _HEAD_BYTES)
     except NotADirectoryError:
-        if not path.endswith(".egg-info"):
+        # distutils wrote one file, not a folder
+        file = file.rpartition("/")[0]
+        if not file.endswith(".egg-info"):
             raise
-        return host.read(path, _METADATA_LIMIT)  # distutils wrote one file, not a folder
+        data = host.head(f"{location}/{file}", _HEAD_BYTES)
+    head, end, _ = _plain(data).partition(b"\n\n")
+    if not end and len(data) == _HEAD_BYTES:
+        head = _plain(host.read(f"{location}/{file}", _METADATA_LIMIT)).partition(b"\n\n")[0]
+    return head, file
+
+
+def _plain(data: bytes) -> bytes:
+    return data.replace(b"\r\n", b"\n") if b"\r" in data else data
+
+
+_REQUIRES = re.compile(r"^[Rr]equires-[Dd]ist:[ \t]*(.+(?:\n[ \t].+)*)", re.MULTILINE)
+_LINE_LIMIT = 1024  #: characters; no real requirement comes near it
+_WITH_EXTRAS = frozenset(("cuda-toolkit",))  #: whose extras tell which wheels belong to a CUDA release
+_OPERATION = r"(?:===|[=!~<>]=|[<>]) ?[\w.*+!-]+"
+_WELL_FORMED = re.compile(
+    r"[A-Za-z0-9][\w.-]* ?(?:\[[\w ,.-]*\] ?)?"
+    rf"(?:\(? ?{_OPERATION}(?: ?, ?{_OPERATION})* ?\)? ?)?",
+    re.ASCII,
+)
+_EXTRA = re.compile(r"(?:.*[ )]and[ (]+)?extra ?== ?(?:'[\w.-]+'|\"[\w.-]+\") ?", re.ASCII)
+
+
+@lru_cache(1024)
+def _asks_for_extra(marker: str) -> bool:
+    """Return whether a marker is a conjunction that ends with an extra."""
+    return " or " not in marker and "@" not in marker and _EXTRA.fullmatch(marker.lstrip()) is not None
+
+
+def _requires(head: str, name: str) -> tuple[str, ...]:
+    """Return the requirements, each in one line; those of extras, mostly the greater part, are left out."""
+    lines = [" ".join(line.split()) if "\n" in line else line.rstrip() for line in _REQUIRES.findall(head)]
+    if name in _WITH_EXTRAS:
+        return tuple(lines)
+    return tuple(line for line in lines if "extra" not in line or not _is_of_extra(line))
+
+
+def _is_of_extra(line: str) -> bool:
+    """Return whether a requirement is well formed and its extra alone decides: nobody asked for it."""
+    if len(line) > _LINE_LIMIT:
+        return False
+    # Runs of blanks would take squared time.
+    head, _, marker = (line if "  " not in line else " ".join(line.split())).partition(";")
+    return _asks_for_extra(marker) and _WELL_FORMED.fullmatch(head) is not None
+
+
+def _rest(head: str, name: str) -> str:
+    """Return all that a header says."""
+    usual = head.find(f"\n{name}: ")  # a search that minds no case takes ten times as long
+    if usual >= 0:
+        return head[usual + len(name) + 3 :].partition("\n")[0].strip()
+    match = re.search(rf"^{name}:[ \t]*(.*)", head, re.MULTILINE | re.IGNORECASE)
+    return match[1].strip() if match else ""
 
 
 def _field(head: str, name: str) -> str:
-    match = re.search(rf"^{name}:[ \t]*(\S+)", head, re.MULTILINE | re.IGNORECASE)
-    return match[1] if match else ""
+    """Return the first word of a header."""
+    return _rest(head, name).partition(" ")[0]
 
 
 def _installer(host: Host, file: str) -> str:

@@ -9,7 +9,19 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cudadoctor.facts import Environ, Machine, Packages, Target, Toolkit, Toolkits, TorchBuild, Unknown
+from cudadoctor.facts import (
+    Environ,
+    Gpu,
+    Live,
+    Machine,
+    Packages,
+    Stage,
+    Target,
+    Toolkit,
+    Toolkits,
+    TorchBuild,
+    Unknown,
+)
 from cudadoctor.findings import Finding, Remedy, Severity
 from cudadoctor.outcomes import Crashed, Inconclusive, Outcome, Passed, Skipped
 from cudadoctor.report import Report
@@ -41,6 +53,21 @@ def heads(report: Report) -> Iterator[Head]:
     yield _target(report)
     yield _toolkit(report)
     yield _stack(report)
+    yield from _gpus(report)
+    if isinstance(report.facts.live, Live):
+        yield Head("Stages", tuple(map(_stage, report.facts.live.stages)))
+
+
+def _stage(stage: Stage) -> str:
+    """Return one stage of --deep as it ended: "torch passed in 2.1 s"."""
+    name = {"gpu": "GPU", "flashinfer": "FlashInfer", "vllm": "vLLM"}.get(stage.name, stage.name)
+    match stage.ended:
+        case "passed":
+            return f"{name} passed in {stage.seconds:.1f} s"
+        case "failed":
+            return f"{name} failed"
+        case _:
+            return f"{name} not reached ({stage.message.partition(':')[0]})"
 
 
 def _unknown(label: str, section: Unknown) -> Head:
@@ -149,6 +176,33 @@ def _built_for(torch: TorchBuild) -> str:
     if torch.cuda:
         return "" if "+cu" in torch.version else f" (CUDA {torch.cuda})"
     return "" if "+cu" in torch.version else " (CPU-only)"
+
+
+def _gpus(report: Report) -> Iterator[Head]:
+    """Yield the GPUs and their driver; nothing on a machine that has none."""
+    driver = report.facts.driver
+    if isinstance(driver, Unknown):
+        if not driver.expected:
+            yield _unknown("GPU", driver)
+        return
+    if not driver.signs() and not driver.gpus:
+        return
+    kinds: dict[str, int] = {}
+    for gpu in driver.gpus:
+        kinds[_about(gpu)] = kinds.get(_about(gpu), 0) + 1
+    shown = [f"{number} x {about}" if number > 1 else about for about, number in kinds.items()]
+    of = f" (CUDA {driver.nvml.cuda})" if driver.nvml.cuda else ""
+    version = f"driver {driver.version}{of}" if driver.version else "no driver at work"
+    yield Head("GPU", (*(shown or ["none that the driver shows"]), version))
+
+
+def _about(gpu: Gpu) -> str:
+    """Return "NVIDIA GeForce RTX 3090 (8.6, 24.0 GiB)"."""
+    memory = "" if gpu.problem else "memory not reported"
+    if gpu.memory_total_bytes is not None:
+        memory = f"{gpu.memory_total_bytes / (1 << 30):.1f} GiB"
+    details = ", ".join(filter(None, (gpu.capability, memory)))
+    return f"{gpu.name or 'unknown'} ({details})" if details else gpu.name or "unknown"
 
 
 def counts(report: Report) -> list[Count]:

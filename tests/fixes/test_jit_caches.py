@@ -20,6 +20,11 @@ def test_moves_the_operators_of_the_finding_aside() -> None:
     ]  # fmt: skip
 
 
+def test_moves_the_one_cache_of_a_finding_aside() -> None:
+    addon = CacheFolder("tvm-ffi", "/home/ada/.cache/tvm-ffi", "the default")
+    assert planned(Caches(folders=(*caches().folders, addon)), addon.path) == [MoveAside(addon.path)]
+
+
 def test_by_its_name_alone_it_takes_every_cache_once() -> None:
     folders = [CacheFolder("triton", "/t/cache", "TRITON_CACHE_DIR")]
     folders += [CacheFolder("torchinductor", "/t", "TORCHINDUCTOR_CACHE_DIR")] * 2

@@ -41,6 +41,12 @@ def script(text: str, **environ: str) -> Environ:
 # --- whose variables ----------------------------------------------------------------------------------------
 
 
+def test_vllm_s_variables_are_kept_but_for_those_that_hold_a_secret() -> None:
+    held = {"VLLM_ATTENTION_BACKEND": "XFORMERS", "VLLM_API_KEY": "x", "VLLM_S3_TOKEN": "y"}
+    found = probe(FakeHost(FOLDERS, held), target(active=True))
+    assert set(found.variables) == {"VLLM_ATTENTION_BACKEND"}
+
+
 def test_an_active_target_is_judged_by_the_current_variables() -> None:
     files = {**FOLDERS, "/c/etc/conda/activate.d/x.sh": "export CUDA_HOME=/c\n"}
     host = FakeHost(files, {"CUDA_HOME": "/usr/local/cuda", "HF_TOKEN": "hf_x", "PATH": "/c/bin:/usr/bin"})

@@ -15,7 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from cudadoctor.facts import NvccOnPath, Packages, Selection, Target, Toolkit, Toolkits, TorchBuild, Unknown
+from cudadoctor.facts import (
+    Live,
+    NvccOnPath,
+    Packages,
+    Selection,
+    Stage,
+    Target,
+    Toolkit,
+    Toolkits,
+    TorchBuild,
+    Unknown,
+)
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.outcomes import Crashed, Failed, Inconclusive, Outcome, Passed, Skipped
 from cudadoctor.render import text
@@ -92,6 +103,21 @@ def test_the_whole_report_reads_like_this() -> None:
         "2 errors · 1 warning · 1 inconclusive · 1 crashed · 1 suppressed · 2 passed · 1 skipped"
         "        0.14 s\n"
     )
+
+
+def test_the_stages_of_deep_stand_in_the_head_in_their_order() -> None:
+    stages = (
+        Stage("driver", "not-reached", "no NVIDIA driver: libcuda.so.1: cannot open shared object file"),
+        Stage("torch", "passed", "2.14.1", 2.04),
+        Stage("gpu", "not-reached", "no GPU"),
+        Stage("vllm", "failed", "the process died of SIGSEGV"),
+    )
+    made = report()
+    told = shown(structs.replace(made, facts=structs.replace(made.facts, live=Live(stages))))
+    assert (
+        "Stages   driver not reached (no NVIDIA driver) · torch passed in 2.0 s · GPU not reached (no GPU)"
+        " · vLLM failed\n"
+    ) in told
 
 
 def test_a_healthy_machine_is_told_so_in_the_last_line() -> None:

@@ -1,0 +1,148 @@
+"""See the check's own page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cudadoctor.declare import Skip, check
+from cudadoctor.facts import DeviceNode, Driver, Environ, Machine, Packages
+from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.simulate.devices import Visible, visible
+from cudadoctor.verdicts import severity_without_gpu
+
+_START = {
+    "docker": "docker run --gpus all ...",
+    "podman": "podman run --device nvidia.com/gpu=all ...",
+    "kubernetes": "resources: {limits: {nvidia.com/gpu: 1}} in the pod's specification",
+    "apptainer": "apptainer exec --nv ...",
+}
+_GPU_NODES = "/dev/nvidia"
+
+
+@check
+def gpu_not_visible(
+    driver: Driver, environ: Environ, machine: Machine, packages: Packages
+) -> Iterator[Finding]:
+    """A GPU is here that the launch will not see, or may not use.
+
+    ## What it means
+    CUDA reports `no CUDA-capable device is detected` (100), and vLLM finds no device, where
+    `CUDA_VISIBLE_DEVICES` hides all of them: the list ends at the first entry that names no GPU, so `all`,
+    `-1` and an empty value leave none. A container sees the GPUs that it was started with, and of the driver
+    only what `NVIDIA_DRIVER_CAPABILITIES` names: `compute` is libcuda, `utility` is NVML. Elsewhere the
+    device files /dev/nvidia* are missing, or closed to this user. A GPU in MIG mode without a MIG device
+    can be listed and not used.
+
+    ## How to tell
+    `nvidia-smi -L; ls -l /dev/nvidia*; echo "$CUDA_VISIBLE_DEVICES"`
+
+    ## What helps
+    `unset CUDA_VISIBLE_DEVICES`, or numbers that exist; a container started with its GPUs; membership of the
+    group that the device files belong to.
+    """
+    severity = severity_without_gpu(packages)
+    if not driver.signs() and not driver.gpus:
+        raise Skip("no NVIDIA GPU is evident here")
+    outside = _out_of_reach(driver, environ, machine, severity)
+    if outside is not None:
+        yield outside
+        return
+    if driver.nvml.ended == "answered" and not driver.gpus:
+        evidence = [Evidence("NVML", "the driver has no GPU"), *_signs(driver)]
+        remedy = Remedy("show", {}, "sudo dmesg | grep -i nvrm  # says why the driver left the GPU alone")
+        yield Finding("the driver is at work and drives no GPU", severity, tuple(evidence), (remedy,))
+    yield from _hidden(visible(driver.gpus, environ), driver, environ, severity)
+    yield from _without_mig_device(driver, severity)
+
+
+def _signs(driver: Driver) -> list[Evidence]:
+    return [Evidence(source, detail) for source, detail in driver.signs()]
+
+
+def _out_of_reach(driver: Driver, environ: Environ, machine: Machine, severity: Severity) -> Finding | None:
+    """Return what keeps every GPU from this process, or None."""
+    nodes = [node for node in driver.nodes if node.path.startswith(_GPU_NODES)]
+    closed = [node for node in nodes if not node.usable and "nvswitch" not in node.path]
+    if driver.wsl or driver.nvml.ended == "answered":
+        return _closed(closed, severity) if closed else None
+    if machine.container and (not nodes or driver.library is None):
+        return _container(driver, environ, machine, severity, bool(nodes))
+    if closed or driver.nvml.error == "NVML_ERROR_NO_PERMISSION":
+        return _closed(closed, severity)
+    if driver.module and not nodes:
+        evidence = (*_signs(driver), Evidence("/dev", "no nvidia0, no nvidiactl, no nvidia-uvm"))
+        remedy = Remedy("show", {}, "sudo nvidia-modprobe -c 0 -u")
+        return Finding("the driver's device files are missing", severity, evidence, (remedy,))
+    return None
+
+
+def _closed(closed: list[DeviceNode], severity: Severity) -> Finding:
+    evidence = tuple(Evidence(node.path, "this user may not read and write it") for node in closed)
+    return Finding(
+        "this user may not use the GPU: its device files are closed",
+        severity,
+        evidence or (Evidence("NVML", "NVML_ERROR_NO_PERMISSION"),),
+        (Remedy("show", {}, "ls -l /dev/nvidia*  # the group that may, for: sudo usermod -aG GROUP $USER"),),
+    )
+
+
+def _container(
+    driver: Driver, environ: Environ, machine: Machine, severity: Severity, nodes: bool
+) -> Finding:
+    evidence = _signs(driver)
+    capabilities = environ.get("NVIDIA_DRIVER_CAPABILITIES")
+    if nodes and capabilities is not None and not {"compute", "all"} & set(capabilities.split(",")):
+        held = f"NVIDIA_DRIVER_CAPABILITIES={capabilities}: no `compute` in it"
+        evidence.append(Evidence(environ.where("NVIDIA_DRIVER_CAPABILITIES"), held))
+        remedy = "start the container with NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+        summary = "the container has the GPU and not its libcuda.so.1: it was not asked for"
+        return Finding(summary, severity, tuple(evidence), (Remedy("show", {}, remedy),))
+    if nodes:
+        evidence.append(Evidence("/etc/ld.so.cache", "no libcuda.so.1"))
+        summary = "the container has the device files of the GPU and not the driver's libraries"
+    else:
+        evidence.append(Evidence("/dev", "no nvidia0, no nvidiactl, no nvidia-uvm"))
+        summary = "this container was started without a GPU"
+    remedy = _START.get(machine.container, "start the container with its GPUs")
+    return Finding(summary, severity, tuple(evidence), (Remedy("show", {}, remedy),))
+
+
+def _hidden(seen: Visible, driver: Driver, environ: Environ, severity: Severity) -> Iterator[Finding]:
+    """Yield what CUDA_VISIBLE_DEVICES hides against its own words; a number less than all is meant so."""
+    if not seen.why or not driver.gpus:
+        return
+    value, where = environ.get("CUDA_VISIBLE_DEVICES"), environ.where("CUDA_VISIBLE_DEVICES")
+    evidence = (
+        Evidence(where, f"CUDA_VISIBLE_DEVICES={value}"),
+        *(
+            Evidence("NVML", f"GPU {gpu.index}: {gpu.name or 'of unknown name'} {gpu.uuid}")
+            for gpu in driver.gpus
+        ),
+    )
+    remedy = Remedy("show", {}, "unset CUDA_VISIBLE_DEVICES")
+    if seen.gpus:
+        summary = f"CUDA_VISIBLE_DEVICES ends early: {seen.why}"
+        yield Finding(summary, Severity.WARNING, evidence, (remedy,))
+    else:
+        # Emptied or -1 it is mostly meant: a launch on the GPU fails, one on the CPU is what was wanted.
+        meant = (value or "").strip() in ("", "-1")
+        summary = f"CUDA_VISIBLE_DEVICES hides every GPU: {seen.why}"
+        yield Finding(summary, Severity.WARNING if meant else severity, evidence, (remedy,))
+
+
+def _without_mig_device(driver: Driver, severity: Severity) -> Iterator[Finding]:
+    for gpu in driver.gpus:
+        if gpu.mig and not gpu.mig_devices:
+            others = len(driver.gpus) > 1
+            yield Finding(
+                f"GPU {gpu.index} ({gpu.name}) is in MIG mode and has no MIG device: CUDA cannot use it",
+                Severity.WARNING if others else severity,
+                (Evidence("NVML", f"GPU {gpu.index}: MIG mode is on, MIG devices: none"),),
+                (
+                    Remedy(
+                        "show",
+                        {},
+                        f"sudo nvidia-smi mig -i {gpu.index} -cgi 0 -C  # or -mig 0: one whole GPU",
+                    ),
+                ),
+            )

@@ -1,0 +1,71 @@
+"""See the check's own page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cudadoctor.declare import CannotTell, Skip, check
+from cudadoctor.facts import Driver, Live, Stage, Target
+from cudadoctor.findings import Evidence, Finding, Severity
+
+_SAYS = {
+    "driver": "the driver does not start",
+    "torch": "import torch fails",
+    "gpu": "torch cannot run a kernel on the GPU",
+    "dlpack": "tensors do not get across dlpack",
+    "flashinfer": "import flashinfer fails",
+    "vllm": "import vllm fails",
+}
+_DID = {
+    "driver": "cuInit(0)",
+    "torch": "import torch",
+    "gpu": "torch.arange(1024, device='cuda') * 2",
+    "dlpack": "tvm_ffi.convert(f)(tensor)",
+    "flashinfer": "import flashinfer",
+    "vllm": "import vllm",
+}
+
+
+@check
+def stack_import_fails(live: Live, driver: Driver, target: Target) -> Iterator[Finding]:
+    """The environment's own Python cannot take the stack into use.
+
+    ## What it means
+    `--deep` has the environment's interpreter start the driver, import torch, run a kernel where there is a
+    GPU, hand tensors over through dlpack, and import FlashInfer and vLLM, in a process of its own. What
+    failed, crashed or hung there does so in every launch.
+
+    ## How to tell
+    The finding names the stage, how it ended, and the last lines that it printed. `python -X faulthandler -c
+    "import torch"` does the same by hand.
+
+    ## What helps
+    What the check of that cause says: a library that is missing or shadowed, a package built for another
+    torch, requirements that conflict, the driver. For `float8 types are not supported by dlpack` it is
+    `fp8-dlpack-unsupported`. Where none of them has a finding, the last lines are the best hint there is.
+    """
+    failed = [stage for stage in live.stages if stage.ended == "failed" and _counts(stage, driver)]
+    for stage in failed:
+        yield _finding(stage, target)
+    if not failed and all(stage.ended == "not-reached" for stage in live.stages):
+        first = next((stage for stage in live.stages if stage.name == "torch"), live.stages[0])
+        if "not installed" in first.message or "no Python" in first.message:
+            raise Skip(first.message)
+        raise CannotTell(first.message)
+
+
+def _counts(stage: Stage, driver: Driver) -> bool:
+    """Return whether a failure matters: a driver's library without any GPU, as images have it, does not."""
+    return stage.name != "driver" or bool(driver.signs())
+
+
+def _finding(stage: Stage, target: Target) -> Finding:
+    # FP8 is asked for by some launches only.
+    fp8 = stage.name == "dlpack" and "float8" in stage.message
+    first = Evidence(f"{target.python}: {_DID[stage.name]}", stage.message)
+    printed = tuple(Evidence("stderr", line) for line in stage.stderr)
+    return Finding(
+        f"{_SAYS[stage.name]}: {stage.message}",
+        Severity.WARNING if fp8 else Severity.ERROR,
+        (first, *printed),
+    )

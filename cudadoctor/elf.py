@@ -1,0 +1,324 @@
+"""What the loader needs to know of an ELF file, from its headers and its dynamic segment alone.
+
+Layout and numbers are those of the System V gABI ("Program Header", "Dynamic Section") and of the LSB's
+"Symbol Versioning" (refspecs.linuxfoundation.org, read 2026-11). Whatever a file claims, at most a few
+hundred KiB of it are read, and nothing is followed backwards.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from cudadoctor.facts import SharedObject, VersionNeed
+from cudadoctor.host import Host
+
+MACHINES = {62: "x86_64", 183: "aarch64", 3: "i386", 40: "arm", 243: "riscv64", 21: "ppc64", 22: "s390x"}
+_BITS = {1: 32, 2: 64}
+_HEADER = {32: "HHIIIIIHHH", 64: "HHIQQQIHHH"}  #: from e_type to e_phnum
+_SEGMENT = {32: "IIIIIIII", 64: "IIQQQQQQ"}
+_SYSTEMS = (0, 3)  #: the ABIs that the GNU loader takes: System V's and GNU's own
+_LOAD, _DYNAMIC, _INTERPRETER = 1, 2, 3
+_NEEDED, _HASH, _STRTAB, _SYMTAB, _STRSZ, _SONAME, _RPATH, _RUNPATH = 1, 4, 5, 6, 10, 14, 15, 29
+_GNU_HASH, _FLAGS_1, _VERDEF, _VERNEED = 0x6FFFFEF5, 0x6FFFFFFB, 0x6FFFFFFC, 0x6FFFFFFE
+_NODEFLIB, _PIE = 0x800, 0x08000000
+_WEAK = 2  #: in a version that is needed
+_GLOBAL = 1  #: the binding of a symbol
+
+_SEGMENTS = 4096
+_DYNAMIC_BYTES = 256 << 10
+_VERSIONS = 16384
+_VERSION_BYTES = 1 << 20
+_STRING_BYTES = 4096
+_TEXT_BYTES = 8 << 20
+_HEAD_BYTES = 1024
+_BLOCK_BYTES = 4096
+_NEAR_BYTES = 2048  #: strings that are as near to each other are read at once
+_SYMBOL_BYTES = 4 << 20
+_CHAIN_BYTES = 64 << 10
+
+
+class Damaged(Exception):
+    """The file is not what its headers say, or none that can be loaded; the text says why."""
+
+
+def read(host: Host, path: str) -> SharedObject:
+    """Return what the file says to the loader; `problem` says why it says nothing. Raises OSError."""
+    file = None
+    try:
+        file = _File(host, path)
+        return file.described()
+    except Damaged as damage:
+        if file is None:
+            return SharedObject(problem=str(damage))
+        # The loader goes past a file for another machine before it looks any closer.
+        return SharedObject(
+            problem=str(damage), machine=file.machine, bits=file.bits, big_endian=file.order == ">"
+        )
+
+
+def symbols(host: Host, path: str) -> tuple[set[str], set[str]]:
+    """Return the symbols that the file needs from others, weak ones aside, and those it defines, by name.
+
+    Raises OSError, and Damaged also where the tables are larger than is worth a look (4 MiB).
+    """
+    file = _File(host, path)
+    return file.symbols(file.dynamic())
+
+
+class _File:
+    """One ELF file, read in pieces."""
+
+    def __init__(self, host: Host, path: str) -> None:
+        self._host, self._path, self._size = host, path, host.identity(path).size_bytes
+        self._loads: list[tuple[int, int, int]] = []  # address, offset, bytes in the file
+        self._dynamic_place = self._interpreter_place = (0, 0)
+        head = self._head = host.read_at(path, 0, _HEAD_BYTES)
+        if len(head) < 64:
+            raise Damaged("file too short")
+        if not head.startswith(b"\x7fELF") or head[4] not in _BITS:
+            raise Damaged("invalid ELF header")
+        self.bits, self.order = _BITS[head[4]], ">" if head[5] == 2 else "<"
+        machine: int
+        self.type, machine = struct.unpack_from(self.order + "HH", head, 16)
+        self.machine = MACHINES.get(machine, f"EM {machine}")
+
+    def _read_segments(self) -> None:
+        """Note where the segments are; raise Damaged for a header that the loader refuses."""
+        if self._head[6] != 1:
+            raise Damaged("ELF file version ident does not match current one")
+        if self._head[7] not in _SYSTEMS:
+            raise Damaged("ELF file OS ABI invalid")
+        fields = struct.unpack_from(self.order + _HEADER[self.bits], self._head, 16)
+        offset, entry_bytes, count = fields[4], fields[8], fields[9]
+        form = self.order + _SEGMENT[self.bits]
+        if self.type not in (2, 3):
+            raise Damaged("only ET_DYN and ET_EXEC can be loaded")
+        if entry_bytes != struct.calcsize(form):
+            raise Damaged("ELF file's phentsize not the expected size")
+        if count > _SEGMENTS:
+            raise Damaged(f"{count} program headers")
+        table = self._exactly(offset, count * entry_bytes, "program headers")
+        for fields in struct.iter_unpack(form, table):
+            kind = fields[0]
+            if self.bits == 64:
+                _, _, at, address, _, length, _, _ = fields
+            else:
+                _, at, address, _, length, _, _, _ = fields
+            if kind == _LOAD:
+                self._loads.append((address, at, length))
+            elif kind == _DYNAMIC:
+                self._dynamic_place = (address, length)
+            elif kind == _INTERPRETER:
+                self._interpreter_place = (at, length)
+
+    def _exactly(self, offset: int, count: int, what: str) -> bytes:
+        data = self.up_to(offset, count)
+        if len(data) < count:
+            raise Damaged(f"the file ends before its {what}")
+        return data
+
+    def up_to(self, offset: int, count: int) -> bytes:
+        """Return these bytes of the file, fewer where it ends."""
+        if offset + count <= len(self._head):
+            return self._head[offset : offset + count]
+        if offset >= self._size:
+            return b""
+        return self._host.read_at(self._path, offset, min(count, self._size - offset))
+
+    def _offset(self, address: int, what: str) -> int:
+        for start, offset, length in self._loads:
+            if start <= address < start + length:
+                return offset + address - start
+        raise Damaged(f"its {what} is in no segment of it")
+
+    # --- the dynamic segment --------------------------------------------------------------------------------
+
+    def described(self) -> SharedObject:
+        """Return everything that the loader goes by; raise Damaged."""
+        dynamic = self.dynamic()
+        flags = _last(dynamic, _FLAGS_1) or 0
+        needs, provides = self._needs(dynamic), self._provides(dynamic)
+        at = [value for tag, value in dynamic if tag in (_NEEDED, _SONAME, _RPATH, _RUNPATH)]
+        at += [value for file, names in needs for value in (file, *(name for name, _ in names))] + provides
+        text = self._strings(dynamic, at)
+        rpath, runpath = (text.get(_last(dynamic, tag)) for tag in (_RPATH, _RUNPATH))
+        return SharedObject(
+            soname=text.get(_last(dynamic, _SONAME), ""),
+            needed=tuple(text[value] for tag, value in dynamic if tag == _NEEDED),
+            rpath=rpath,
+            runpath=runpath,
+            no_default_folders=bool(flags & _NODEFLIB),
+            executable=self.type == 2 or bool(flags & _PIE),
+            interpreter=self._interpreter(),
+            requires=tuple(
+                VersionNeed(
+                    text[file],
+                    tuple(text[name] for name, weak in names if not weak),
+                    tuple(text[name] for name, weak in names if weak),
+                )
+                for file, names in needs
+            ),
+            provides=tuple(text[value] for value in provides),
+            machine=self.machine,
+            bits=self.bits,
+            big_endian=self.order == ">",
+        )
+
+    def dynamic(self) -> list[tuple[int, int]]:
+        """Return the entries of the dynamic segment, tag and value; raise Damaged where there is none."""
+        self._read_segments()
+        if not self._loads:
+            raise Damaged("object file has no loadable segments")
+        address, length = self._dynamic_place
+        if not length:
+            raise Damaged("object file has no dynamic section")
+        form = self.order + ("qQ" if self.bits == 64 else "iI")
+        entry_bytes = struct.calcsize(form)
+        length = min(length, _DYNAMIC_BYTES) // entry_bytes * entry_bytes
+        data = self._exactly(self._offset(address, "dynamic segment"), length, "dynamic segment")
+        entries = []
+        for tag, value in struct.iter_unpack(form, data):
+            if tag == 0:
+                break
+            entries.append((tag, value))
+        return entries
+
+    def _interpreter(self) -> str:
+        offset, length = self._interpreter_place
+        return _text(self.up_to(offset, min(length, _STRING_BYTES)))
+
+    def _strings(self, dynamic: list[tuple[int, int]], at: list[int]) -> dict[int | None, str]:
+        """Return the strings at these offsets of the string table, those near to each other in one go."""
+        if not at:
+            return {}
+        table = self._offset(_last(dynamic, _STRTAB) or 0, "string table")
+        found: dict[int | None, str] = {}
+        window: list[int] = []
+        left = _TEXT_BYTES
+        for offset in [*sorted(set(at)), -1]:
+            if window and not 0 <= offset - window[-1] <= _NEAR_BYTES:
+                left -= window[-1] - window[0] + _STRING_BYTES
+                if left < 0:
+                    raise Damaged("its names are longer than any that could be loaded")
+                found |= self._window(table, window)
+                window = []
+            window.append(offset)
+        return found
+
+    def _window(self, table: int, offsets: list[int]) -> dict[int | None, str]:
+        start, last = offsets[0], offsets[-1]
+        data = self.up_to(table + start, last - start + 256)
+        if b"\0" not in data[last - start :]:
+            data = self.up_to(table + start, last - start + _STRING_BYTES)
+        if b"\0" not in data[last - start :]:
+            raise Damaged("its string table is out of range")
+        return {offset: _text(data[offset - start : offset - start + _STRING_BYTES]) for offset in offsets}
+
+    # --- versions -------------------------------------------------------------------------------------------
+
+    def _needs(self, dynamic: list[tuple[int, int]]) -> list[tuple[int, list[tuple[int, bool]]]]:
+        """Return each file and the versions needed of it, weak ones marked; strings as offsets."""
+        if (address := _last(dynamic, _VERNEED)) is None:
+            return []
+        records = _Records(self, self._offset(address, "table of needed versions"))
+        found, at = [], 0
+        while True:
+            _, count, file, first, following = records.at(at, "HHIII")
+            names, inner = [], at + first
+            for _ in range(count):
+                _, flags, _, name, step = records.at(inner, "IHHII")
+                names.append((name, bool(flags & _WEAK)))
+                if not step:
+                    break
+                inner += step
+            found.append((file, names))
+            if not following:
+                return found
+            at += following
+
+    def _provides(self, dynamic: list[tuple[int, int]]) -> list[int]:
+        """Return the versions that the file defines, its own name among them, as offsets of strings."""
+        if (address := _last(dynamic, _VERDEF)) is None:
+            return []
+        records = _Records(self, self._offset(address, "table of defined versions"))
+        found, at = [], 0
+        while True:
+            _, _, _, _, _, first, following = records.at(at, "HHHHIII")
+            found.append(records.at(at + first, "II")[0])
+            if not following:
+                return found
+            at += following
+
+    # --- symbols --------------------------------------------------------------------------------------------
+
+    def symbols(self, dynamic: list[tuple[int, int]]) -> tuple[set[str], set[str]]:
+        """See the function of this name."""
+        # name, info, section; what lies between them is skipped.
+        form = self.order + ("IBxH16x" if self.bits == 64 else "I8xBxH")
+        length = self._symbol_count(dynamic) * struct.calcsize(form)
+        size = _last(dynamic, _STRSZ) or 0
+        if max(length, size) > _SYMBOL_BYTES:
+            raise Damaged("more symbols than are looked at")
+        table = self._offset(_last(dynamic, _SYMTAB) or 0, "symbol table")
+        strings = self.up_to(self._offset(_last(dynamic, _STRTAB) or 0, "string table"), size)
+        needed, defined = set(), set()
+        for name, info, section in struct.iter_unpack(form, self._exactly(table, length, "symbols")):
+            if section:
+                defined.add(_text(strings[name : name + _STRING_BYTES]))
+            elif name and info >> 4 == _GLOBAL:
+                needed.add(_text(strings[name : name + _STRING_BYTES]))
+        return needed, defined
+
+    def _symbol_count(self, dynamic: list[tuple[int, int]]) -> int:
+        """Return how many symbols there are: the GNU hash table's last chain ends with the last of them."""
+        if (old := _last(dynamic, _HASH)) is not None:
+            return self._words(self._offset(old, "hash table"), 2)[1]
+        table = self._offset(_last(dynamic, _GNU_HASH) or 0, "hash table")
+        buckets, first, filter_words, _ = self._words(table, 4)
+        if max(buckets, filter_words) * 8 > _SYMBOL_BYTES:
+            raise Damaged("more symbols than are looked at")
+        table += 16 + filter_words * self.bits // 8
+        last = max(self._words(table, buckets), default=0)
+        if last < first:
+            return first
+        chain = self.up_to(table + 4 * (buckets + last - first), _CHAIN_BYTES)
+        for (word,) in struct.iter_unpack(self.order + "I", chain[: len(chain) // 4 * 4]):
+            last += 1
+            if word & 1:
+                return last
+        raise Damaged("its hash table has no end")
+
+    def _words(self, offset: int, count: int) -> tuple[int, ...]:
+        return struct.unpack(f"{self.order}{count}I", self._exactly(offset, 4 * count, "hash table"))
+
+
+class _Records:
+    """A table of linked records: read as far as its links lead, and no farther than is reasonable."""
+
+    def __init__(self, file: _File, offset: int) -> None:
+        self._file, self._offset, self._left = file, offset, _VERSIONS
+        self._data = file.up_to(offset, _BLOCK_BYTES)
+
+    def at(self, place: int, form: str) -> tuple[int, ...]:
+        """Return the fields of the record at `place`; raise Damaged where there is none."""
+        form = self._file.order + form
+        self._left -= 1
+        try:
+            if self._left:
+                return struct.unpack_from(form, self._data, place)
+        except struct.error:
+            end = place + struct.calcsize(form)
+            if end <= _VERSION_BYTES:
+                self._data = self._file.up_to(self._offset, 2 * end)
+            if end <= len(self._data):
+                return struct.unpack_from(form, self._data, place)
+        raise Damaged("its table of versions is out of range")
+
+
+def _last(dynamic: list[tuple[int, int]], tag: int) -> int | None:
+    """Return the value of a tag; the loader takes the last one where there are several."""
+    return next((value for other, value in reversed(dynamic) if other == tag), None)
+
+
+def _text(data: bytes) -> str:
+    return data.partition(b"\0")[0].decode("utf-8", "surrogateescape")

@@ -1,0 +1,61 @@
+"""What the checks of the loader share: the imports they judge, and how a library is told of."""
+
+from __future__ import annotations
+
+import posixpath
+
+from cudadoctor.declare import Skip
+from cudadoctor.facts import Environ, Packages, SharedObjects
+from cudadoctor.findings import Remedy, export
+from cudadoctor.simulate.imports import Imported, imports, lacking, without
+from cudadoctor.simulate.loader import Loaded
+
+
+def loaded_extensions(objects: SharedObjects, environ: Environ) -> list[Imported]:
+    """Return each extension as the loader will load it; raise Skip where there is none, or no loader."""
+    if objects.loader is None:
+        raise Skip(objects.reason)
+    if not objects.extensions:
+        raise Skip("no compiled extension of the stack is installed")
+    return imports(objects, environ, environ.get("LD_LIBRARY_PATH") or "")
+
+
+def short(path: str, packages: Packages) -> str:
+    """Return a path from its site-packages folder on: "vllm/_C.abi3.so"; others stay whole."""
+    plain = posixpath.normpath(path)
+    for place in dict.fromkeys(distribution.location for distribution in packages.distributions):
+        if plain.startswith(f"{place}/"):
+            return plain[len(place) + 1 :]
+    return path
+
+
+def found_by(one: Loaded, environ: Environ) -> str:
+    """Return in words what made the loader take a library."""
+    by = one.by.path if one.by else ""
+    return {
+        "RPATH": f"the RPATH of {by} or of what loaded it leads there",
+        "RUNPATH": f"the RUNPATH of {by} leads there",
+        "LD_LIBRARY_PATH": f"{environ.where('LD_LIBRARY_PATH')} leads there",
+        "cache": "the loader's cache leads there",
+        "default": f"the loader looks in {one.folder} by itself",
+    }.get(one.rule, f"{by} names it by its path")
+
+
+def take_out(folders: set[str], objects: SharedObjects, environ: Environ) -> Remedy | None:
+    """Return the remedy that takes folders out of LD_LIBRARY_PATH; None where that would not help.
+
+    It has to leave every version found, and nothing missing that is found now.
+    """
+    value = environ.get("LD_LIBRARY_PATH") or ""
+    kept = without(value, folders)
+    if kept == value:
+        return None
+    now, then = imports(objects, environ, value), imports(objects, environ, kept)
+    missed = {problem.name for one in now for problem in one.problems}
+    if any(problem.name not in missed for one in then for problem in one.problems):
+        return None
+    return (
+        None
+        if any(True for one in then for _ in lacking(one))
+        else export("library-path", LD_LIBRARY_PATH=kept)
+    )

@@ -1,0 +1,76 @@
+"""The loader's cache, /etc/ld.so.cache, as ldconfig of glibc 2.2 and later writes it.
+
+The format is that of glibc's sysdeps/generic/dl-cache.h (read 2026-11): entries of 24 bytes behind a header,
+behind the older format's entries where both are in one file; since 2.33 a table of CPU levels at the end.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from cudadoctor.facts import CachedLibrary
+
+_OLD, _NEW = b"ld.so-1.7.0", b"glibc-ld.so.cache1.1"
+_HEADER = "20xII4xI12x"  #: entries, bytes of strings, where the extensions are
+_ENTRY = "iIIIQ"  #: flags, name, path, system version, hardware
+_EXTENSIONS, _LEVELS = 0xEAA42174, 1
+_OF_A_LEVEL = 1 << 62
+#: What marks a library of this machine: ELF for libc6, and which of the machine's word sizes.
+_FLAGS = {"x86_64": 0x303, "aarch64": 0xA03, "ppc64": 0x503, "s390x": 0x403, "i386": 0x003}
+
+
+class LoaderCache:
+    """The cache by name; an empty one where the data is not in the format, or damaged."""
+
+    def __init__(self, data: bytes, machine: str) -> None:
+        self._order = ">" if machine == "s390x" else "<"
+        self._data = data
+        self._by_name: dict[bytes, list[tuple[int, int]]] = {}
+        self._levels: list[str] = []
+        try:
+            self._read(_FLAGS.get(machine, -1))
+        except (struct.error, IndexError):
+            self._by_name = {}
+
+    def entries(self, name: str) -> tuple[CachedLibrary, ...]:
+        """Return what there is for a name, in the cache's order; entries for odd hardware are left out."""
+        found = []
+        for path, hardware in self._by_name.get(name.encode("utf-8", "surrogateescape"), ()):
+            text = self._text(path).decode("utf-8", "surrogateescape")
+            if not hardware:
+                found.append(CachedLibrary(text))
+            elif hardware & _OF_A_LEVEL and (index := hardware & 0xFFFFFFFF) < len(self._levels):
+                found.append(CachedLibrary(text, self._levels[index]))
+        return tuple(found)
+
+    def _read(self, wanted: int) -> None:
+        self._base = 0
+        if self._data.startswith(_OLD):
+            (count,) = struct.unpack_from(self._order + "12xI", self._data)
+            self._base = (16 + 12 * count + 7) // 8 * 8
+        if not self._data.startswith(_NEW, self._base):
+            return
+        count, _, extensions = struct.unpack_from(self._order + _HEADER, self._data, self._base)
+        start = self._base + struct.calcsize(self._order + _HEADER)
+        table = self._data[start : start + 24 * count]
+        for flags, name, path, _, hardware in struct.iter_unpack(self._order + _ENTRY, table):
+            if flags == wanted:
+                self._by_name.setdefault(self._text(name), []).append((path, hardware))
+        if extensions:
+            self._levels = list(self._read_levels(extensions))
+
+    def _read_levels(self, at: int) -> list[str]:
+        magic, count = struct.unpack_from(self._order + "II", self._data, at)
+        if magic != _EXTENSIONS:
+            return []
+        for index in range(min(count, 64)):
+            tag, _, offset, size = struct.unpack_from(self._order + "IIII", self._data, at + 8 + 16 * index)
+            if tag == _LEVELS:
+                table = self._data[offset : offset + size // 4 * 4]
+                return [self._text(name).decode() for (name,) in struct.iter_unpack(self._order + "I", table)]
+        return []
+
+    def _text(self, offset: int) -> bytes:
+        start = self._base + offset
+        end = self._data.find(b"\0", start)
+        return self._data[start : end if end >= 0 else start]

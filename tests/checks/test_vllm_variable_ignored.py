@@ -1,0 +1,62 @@
+from cudadoctor.facts import Builds, Environ, UnknownVariable
+from cudadoctor.findings import Severity
+from cudadoctor.outcomes import Outcome, Passed, Skipped
+from cudadoctor.testing import judge
+
+from .build import environ, one, packages, shown
+
+ENVS = "/s/vllm/envs.py"
+
+
+def look(variables: Environ, *unknown: UnknownVariable, version: str = "0.33.0", **more: str) -> Outcome:
+    names = {each.name for each in unknown}
+    plain = (UnknownVariable(name) for name in variables.variables if name not in names)
+    builds = Builds(vllm_envs=ENVS, vllm_unknown=(*unknown, *plain))
+    found = packages(vllm=version, **more)
+    return judge("vllm-variable-ignored", packages=found, builds=builds, environ=variables)
+
+
+def test_reports_a_variable_that_older_releases_read() -> None:
+    finding = one(look(environ(VLLM_ATTENTION_BACKEND="XFORMERS")), Severity.WARNING)
+    assert finding.summary == "VLLM_ATTENTION_BACKEND has no effect: vLLM 0.33.0 does not read it"
+    assert "VLLM_ATTENTION_BACKEND: VLLM_ATTENTION_BACKEND=XFORMERS" in shown(finding)
+    assert f"{ENVS}: does not list VLLM_ATTENTION_BACKEND; that of vLLM 0.14.0 did" in shown(finding)
+    (remedy,) = finding.remedies
+    assert remedy.summary == "vllm serve ... --attention-backend XFORMERS"
+    assert remedy.instead[0].summary == "unset VLLM_ATTENTION_BACKEND"
+
+
+def test_names_the_activation_file_that_sets_it() -> None:
+    file = "/opt/env/etc/conda/activate.d/vllm.sh:3"
+    assert file in shown(one(look(environ(file, VLLM_FLASH_ATTN_VERSION="2"))))
+
+
+def test_reports_a_slip_in_a_name() -> None:
+    slip = UnknownVariable("VLLM_WORKER_MULTIPROC_METHODS", "VLLM_WORKER_MULTIPROC_METHOD", True)
+    finding = one(look(environ(VLLM_WORKER_MULTIPROC_METHODS="spawn"), slip), Severity.WARNING)
+    assert (
+        finding.remedies[0].summary
+        == "VLLM_WORKER_MULTIPROC_METHOD in place of VLLM_WORKER_MULTIPROC_METHODS"
+    )
+
+
+def test_what_may_be_the_user_s_own_is_a_note() -> None:
+    near = UnknownVariable("VLLM_LOG_LEVEL", "VLLM_LOGGING_LEVEL")
+    finding = one(look(environ(VLLM_LOG_LEVEL="INFO", VLLM_MODEL="Qwen/Qwen3-4B"), near), Severity.NOTE)
+    assert finding.summary == "vLLM 0.33.0 does not read VLLM_LOG_LEVEL, VLLM_MODEL"
+    assert finding.remedies[0].summary == "VLLM_LOGGING_LEVEL in place of VLLM_LOG_LEVEL"
+    assert one(look(environ(VLLM_MODEL="x"))).remedies == ()
+
+
+def test_asking_for_the_engine_that_is_left_is_no_fault() -> None:
+    assert isinstance(look(environ(VLLM_USE_V1="1")), Passed)
+    one(look(environ(VLLM_USE_V1="0")), Severity.WARNING)
+
+
+def test_a_plug_in_of_vllm_s_reads_variables_of_its_own() -> None:
+    assert isinstance(look(environ(VLLM_SKIP_WARMUP="1"), vllm_gaudi="0.12.0"), Passed)
+
+
+def test_is_silent_when_healthy_or_absent() -> None:
+    assert isinstance(look(environ()), Passed)
+    assert isinstance(look(environ(VLLM_ATTENTION_BACKEND="x"), version=""), Skipped)

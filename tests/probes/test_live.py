@@ -1,0 +1,306 @@
+"""The stages of --deep, with packages that do on import what broken builds do."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import time
+import venv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cudadoctor.facts import Dlpack, Live, Stage
+from cudadoctor.host import RealHost
+from cudadoctor.probes import environ as environ_probe
+from cudadoctor.probes import live
+from cudadoctor.probes import packages as packages_probe
+from cudadoctor.probes import target as target_probe
+from cudadoctor.probes.target import Request
+from tests.real.test_deep import alive
+
+Import = Callable[..., Live]
+
+#: As much of torch as the stages ask for.
+TORCH = """
+__version__ = "2.9.0+cu128"
+class version: cuda = "12.8"
+float32 = "float32"
+class Tensor: dtype = float32
+def zeros(count, dtype=float32): return Tensor()
+def from_dlpack(tensor): return tensor
+"""
+VLLM = "import torch\n__version__ = '0.12.0'\n"
+LEAVES_A_CHILD = """
+import subprocess
+child = subprocess.Popen(["sleep", "300"])
+with open("{}", "w") as file:
+    file.write(str(child.pid))
+"""
+
+
+@pytest.fixture
+def imported(tmp_path: Path) -> Iterator[Import]:
+    """Return `imported(torch=..., stage_s=...)`, which imports these modules in an environment of theirs."""
+    prefix = tmp_path / "env"
+    venv.create(prefix, symlinks=True, with_pip=False)
+    place = tmp_path / "tmp"
+    place.mkdir()
+
+    def run(stage_s: float = 20, total_s: float = 60, **modules: str) -> Live:
+        variables = {**os.environ, "TMPDIR": str(place), "HOME": str(tmp_path / "home")}
+        host = RealHost(variables)
+        target = target_probe.probe(host, Request(prefix=str(prefix)))
+        for name, code in modules.items():
+            plant(Path(target.site_packages[0]), name, code)
+        environ = environ_probe.probe(host, target)
+        packages = packages_probe.probe(host, target)
+        return live.probe(host, target, environ, packages, Dlpack(), stage_s=stage_s, total_s=total_s)
+
+    yield run
+    assert not list(place.iterdir()), "the temporary folder is gone"
+    assert not (tmp_path / "home").exists(), "nothing was written to the home folder"
+
+
+def plant(site: Path, name: str, code: str) -> None:
+    distribution = {"flashinfer": "flashinfer_python", "tvm_ffi": "apache_tvm_ffi"}.get(name, name)
+    (site / name).mkdir()
+    (site / name / "__init__.py").write_text(code)
+    info = site / f"{distribution}-0.5.3.dist-info"
+    info.mkdir()
+    text = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 0.5.3\n\n"
+    (info / "METADATA").write_text(text)
+
+
+def stage(found: Live, name: str) -> Stage:
+    each = found.stage(name)
+    assert each is not None
+    return each
+
+
+def ended(found: Live) -> dict[str, str]:
+    return {each.name: each.ended for each in found.stages}
+
+
+def died(found: Live) -> Stage:
+    """Return the stage of torch, at which the process died: nothing after it was reached."""
+    assert ended(found) == {
+        "driver": "not-reached", "torch": "failed", "gpu": "not-reached", "dlpack": "not-reached",
+        "flashinfer": "not-reached", "vllm": "not-reached",
+    }  # fmt: skip
+    assert stage(found, "vllm").message == "the process had ended before it, at torch"
+    assert stage(found, "flashinfer").message == "flashinfer-python is not installed"
+    return stage(found, "torch")
+
+
+def is_gone(file: Path) -> bool:
+    """Return whether the process whose number is in this file ends within moments."""
+    patience = time.monotonic() + 5
+    while alive(file.read_text()) and time.monotonic() < patience:
+        time.sleep(0.02)
+    return not alive(file.read_text())
+
+
+def test_the_stages_pass_in_their_order(imported: Import) -> None:
+    found = imported(torch=TORCH, vllm=VLLM)
+    assert [each.name for each in found.stages] == ["driver", "torch", "gpu", "dlpack", "flashinfer", "vllm"]
+    assert stage(found, "torch") == Stage("torch", "passed", "2.9.0+cu128", stage(found, "torch").seconds)
+    assert stage(found, "dlpack").message == "this torch has no FP8"
+    assert stage(found, "vllm").message == "0.12.0" and stage(found, "vllm").ended == "passed"
+
+
+def test_without_a_gpu_its_stage_is_not_reached(imported: Import) -> None:
+    found = imported(torch=TORCH)
+    if stage(found, "driver").ended != "not-reached":
+        pytest.skip("this machine has a GPU")
+    assert stage(found, "driver").message.startswith("no ")
+    assert stage(found, "gpu") == Stage("gpu", "not-reached", "no GPU", stage(found, "gpu").seconds)
+
+
+def test_an_import_error_stops_what_builds_on_it_alone(imported: Import) -> None:
+    found = imported(torch=TORCH, flashinfer="import torch, nothing_such", vllm=VLLM)
+    failed = stage(found, "flashinfer")
+    assert (failed.ended, failed.message) == (
+        "failed", "ModuleNotFoundError: No module named 'nothing_such'"
+    )  # fmt: skip
+    assert failed.stderr[-1] == failed.message and stage(found, "vllm").ended == "passed"
+    assert not any("stack.py" in line for line in failed.stderr)
+
+
+def test_a_torch_that_raises_fails_every_stage_that_needs_it(imported: Import) -> None:
+    found = imported(torch="raise OSError('libcudart.so.12: cannot open shared object file')", vllm=VLLM)
+    assert stage(found, "torch").message == "OSError: libcudart.so.12: cannot open shared object file"
+    assert ended(found)["gpu"] == ended(found)["dlpack"] == "not-reached"
+    assert stage(found, "vllm").ended == "failed"
+
+
+@pytest.mark.parametrize("code", ["import sys; sys.exit(3)", "raise KeyboardInterrupt", "exec('def')"])
+def test_whatever_is_raised_is_a_failure(imported: Import, code: str) -> None:
+    found = imported(torch=code)
+    assert stage(found, "torch").ended == "failed"
+    assert stage(found, "torch").message.startswith(("SystemExit: 3", "KeyboardInterrupt", "SyntaxError"))
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import os; os.abort()", "the process died of SIGABRT"),
+        ("import ctypes; ctypes.string_at(0)", "the process died of SIGSEGV"),
+        ("import os; os.kill(os.getpid(), 9)", "the process died of SIGKILL"),
+        ("import os; os._exit(0)", "the process ended itself, with status 0"),
+        ("import os; os._exit(7)", "the process ended itself, with status 7"),
+    ],
+)
+def test_a_process_that_dies_names_the_stage_and_the_last_words(
+    imported: Import, code: str, says: str
+) -> None:
+    torch = died(
+        imported(torch=f"import sys; print('last words', file=sys.stderr, flush=True)\n{code}", vllm=VLLM)
+    )
+    assert torch.message == says
+    assert torch.stderr[0] == "last words"
+
+
+def test_a_crash_shows_where_it_was(imported: Import) -> None:
+    torch = died(imported(torch="def here():\n  import os; os.abort()\nhere()", vllm=VLLM))
+    assert any("torch/__init__.py" in line and "in here" in line for line in torch.stderr)
+
+
+def test_a_hang_is_ended_with_its_children_and_shows_where_it_was(imported: Import, tmp_path: Path) -> None:
+    code = LEAVES_A_CHILD.format(tmp_path / "pid")
+    code += "import time\ndef forever():\n  time.sleep(300)\nforever()\n"
+    started = time.monotonic()
+    torch = died(imported(torch=code, vllm=VLLM, stage_s=1))
+    assert time.monotonic() - started < 15
+    assert torch.message == "did not end within 1 s"
+    assert any("in forever" in line for line in torch.stderr)
+    assert is_gone(tmp_path / "pid")
+
+
+def test_a_hang_that_holds_everything_is_ended(imported: Import) -> None:
+    code = "import ctypes, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n"
+    torch = died(imported(torch=f"{code}ctypes.PyDLL(None).pause()", vllm=VLLM, stage_s=1))
+    assert torch.message == "did not end within 1 s"
+
+
+def test_the_whole_has_a_limit_too(imported: Import) -> None:
+    torch = died(imported(torch="import time; time.sleep(300)", vllm=VLLM, stage_s=100, total_s=1.5))
+    assert torch.message == "did not end within 1.5 s"
+
+
+def test_a_megabyte_of_output_harms_nothing(imported: Import) -> None:
+    flood = "import sys, os\nfor _ in range(256):\n  print('x' * 2048); os.write(1, b'y' * 2048)\n"
+    found = imported(torch=flood + TORCH, vllm=VLLM)
+    assert stage(found, "torch").ended == stage(found, "vllm").ended == "passed"
+
+
+def test_output_without_end_is_ended(imported: Import) -> None:
+    torch = died(imported(torch="while True: print('x' * 4096)", vllm=VLLM))
+    assert torch.message == "printed more than 4 MiB"
+    assert len(torch.stderr) <= 12 and all(len(line) <= 303 for line in torch.stderr)
+
+
+def test_what_looks_like_a_record_is_none(imported: Import) -> None:
+    lies = 'print(\'<00000000000000000000000000000000>0000000f{"end": "torch"}\', flush=True)\n'
+    found = imported(torch=f"{lies}raise ImportError('truth')")
+    assert stage(found, "torch").message == "ImportError: truth"
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_a_stack_that_closes_every_file_still_tells(imported: Import, tmp_path: Path, reused: bool) -> None:
+    code = "import os; os.closerange(3, 4096)\n"
+    if reused:
+        code += f"files = [open({str(tmp_path / 'theirs')!r}, 'w') for _ in range(300)]\n"
+    found = imported(torch=code + TORCH, vllm=VLLM)
+    assert stage(found, "torch").ended == stage(found, "vllm").ended == "passed"
+    assert not reused or (tmp_path / "theirs").read_text() == ""
+
+
+def test_a_process_forked_on_import_tells_nothing(imported: Import) -> None:
+    code = "import os\nif os.fork() == 0:\n  raise ImportError('of the child')\n"
+    found = imported(torch=code + TORCH, vllm=VLLM)
+    assert stage(found, "torch").ended == stage(found, "vllm").ended == "passed"
+
+
+def test_a_child_left_behind_is_ended(imported: Import, tmp_path: Path) -> None:
+    code = LEAVES_A_CHILD.format(tmp_path / "pid")
+    started = time.monotonic()
+    assert stage(imported(torch=code + TORCH), "torch").ended == "passed"
+    assert time.monotonic() - started < 15
+    assert is_gone(tmp_path / "pid")
+
+
+def test_caches_lie_in_a_folder_that_goes(imported: Import, tmp_path: Path) -> None:
+    names = [
+        "TVM_FFI_CACHE_DIR", "FLASHINFER_WORKSPACE_BASE", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR",
+        "VLLM_CACHE_ROOT", "HF_HOME", "XDG_CACHE_HOME", "TMPDIR",
+    ]  # fmt: skip
+    code = f"""
+import os, sys
+assert sys.dont_write_bytecode and os.environ["HF_HUB_OFFLINE"] == "1"
+for name in {names[1:]!r}:
+    assert os.environ[name].startswith({str(tmp_path / "tmp" / "cudadoctor-")!r}), name
+    os.makedirs(os.environ[name], exist_ok=True)
+    open(os.path.join(os.environ[name], "made"), "w").close()
+assert not any("cudadoctor" in path for path in sys.path), sys.path
+"""
+    assert stage(imported(torch=code + TORCH), "torch").message == "2.9.0+cu128"
+
+
+def test_cached_addons_are_shown_as_links_and_built_ones_do_not_stay(
+    imported: Import, tmp_path: Path
+) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    (real / "libtorch_c_dlpack_addon_torch29-cpu.so").write_text("an add-on")
+    code = """
+import os
+place = os.environ["TVM_FFI_CACHE_DIR"]
+assert open(place + "/libtorch_c_dlpack_addon_torch29-cpu.so").read() == "an add-on"
+open(place + "/built", "w").close()
+"""
+    host = RealHost({**os.environ, "TMPDIR": str(tmp_path / "tmp")})
+    target = target_probe.probe(host, Request(prefix=str(tmp_path / "env")))
+    plant(Path(target.site_packages[0]), "torch", code + TORCH)
+    environ, packages = environ_probe.probe(host, target), packages_probe.probe(host, target)
+    found = live.probe(host, target, environ, packages, Dlpack(False, cache=str(real)))
+    assert stage(found, "torch").ended == "passed", found
+    assert [path.name for path in real.iterdir()] == ["libtorch_c_dlpack_addon_torch29-cpu.so"]
+    readonly = live.probe(host, target, environ, packages, Dlpack(False, cache=str(real), writable=False))
+    assert stage(readonly, "torch").ended == "passed" and (real / "built").exists()
+
+
+def test_an_interpreter_that_does_not_start_is_told(imported: Import, tmp_path: Path) -> None:
+    python = tmp_path / "env/bin/python3"
+    python.unlink()
+    python.write_text("#!/bin/sh\necho no encodings >&2\nexit 1\n")
+    python.chmod(0o755)
+    (tmp_path / "env/bin/python").unlink()
+    found = imported(torch=TORCH)
+    assert {each.ended for each in found.stages} == {"not-reached"}
+    assert stage(found, "torch").message == "the interpreter ended with status 1"
+    assert stage(found, "torch").stderr == ("no encodings",)
+
+
+def test_nothing_is_run_where_nothing_of_the_stack_is_installed(imported: Import) -> None:
+    found = imported()
+    assert {each.ended for each in found.stages} == {"not-reached"}
+    assert stage(found, "torch").message == "torch is not installed"
+
+
+def test_the_child_is_written_for_python_3_8() -> None:
+    ast.parse(Path(live._SCRIPT).read_text(), feature_version=(3, 8))
+
+
+@pytest.mark.parametrize("minor", [8, 9])
+def test_the_child_runs_on_old_interpreters(minor: int) -> None:
+    versions = sorted(Path("~/.pyenv/versions").expanduser().glob(f"3.{minor}.*/bin/python3"))
+    if not versions:
+        pytest.skip(f"no Python 3.{minor} of pyenv's is here")
+    plan = '{"token": "T", "stages": {"driver": 9}, "cache": "", "cached": ""}'
+    ran = subprocess.run(
+        [versions[0], live._SCRIPT, plan], capture_output=True, text=True, start_new_session=True, timeout=30
+    )
+    assert ran.returncode == -9 and '"end": "driver"' in ran.stdout, ran.stderr
