@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import structs
@@ -40,9 +41,13 @@ PROBES: dict[str, tuple[str, ...]] = {
     "dlpack": ("target", "environ", "packages", "machine"),
     "deep": ("target", "environ", "packages", "toolkits", "compilers", "libraries", "machine"),
     "live": ("target", "environ", "packages", "dlpack"),
+    "symbols": ("environ", "packages", "objects"),
 }
 #: Sections that are collected with --deep only: they run the real thing.
-DEEP = frozenset(("deep", "live"))
+DEEP = frozenset(("deep", "live", "symbols"))
+#: Sections whose probes wait for a program. These, and what builds on them, wait side by side; the others
+#: take turns: threads that all read small files only take the interpreter from each other.
+WAITING = frozenset(("compilers", "toolkits", "driver", *DEEP))
 TIMEOUT_S = 20.0
 DEEP_TIMEOUT_S = 600.0
 CHECK_TIMEOUT_S = 10.0
@@ -80,7 +85,7 @@ def everything(deep: bool = False) -> set[str]:
 def collect(
     host: Host, wanted: Iterable[str], request: Request, on_wait: Callable[[list[str]], None] | None = None
 ) -> Facts:
-    """Probe the wanted sections side by side; raise NoTarget for what the user named wrongly.
+    """Probe the wanted sections; raise NoTarget for what the user named wrongly.
 
     `on_wait` is told once a second which sections are still to come.
 
@@ -91,25 +96,63 @@ def collect(
     cells["request"].put(request)
     if "target" in cells:
         cells["target"].put(_target(host, request))
-    for name in names:
-        if name != "target":
-            threading.Thread(target=_probe, args=(name, host, cells), daemon=True).start()
-    _await({name: cell for name, cell in cells.items() if name not in DEEP}, TIMEOUT_S, on_wait)
-    _await({name: cell for name, cell in cells.items() if name in DEEP}, DEEP_TIMEOUT_S, on_wait)
+    line = _Line(host, cells, names)
+    line.start()
+
+    def wait(missing: list[str]) -> None:
+        line.start_another()
+        if on_wait is not None:
+            on_wait(missing)
+
+    _await({name: cell for name, cell in cells.items() if name not in DEEP}, TIMEOUT_S, wait)
+    _await({name: cell for name, cell in cells.items() if name in DEEP}, DEEP_TIMEOUT_S, wait)
     sections = {name: cells[name].section for name in names}
     for name in DEEP - set(sections):
         sections[name] = Unknown("runs only with --deep", expected=True)
     return Facts(**sections)  # type: ignore[arg-type]
 
 
-def _await(cells: Mapping[str, _Cell], timeout_s: float, on_wait: Callable[[list[str]], None] | None) -> None:
+class _Line:
+    """The probes that are still to begin."""
+
+    def __init__(self, host: Host, cells: Mapping[str, _Cell], names: Iterable[str]) -> None:
+        self._host, self._cells = host, cells
+        waiting: set[str] = set()
+        for name in names:  # in an order in which all can be had
+            if name in WAITING or not waiting.isdisjoint(PROBES[name]):
+                waiting.add(name)
+        self._apart = waiting
+        self._turns = deque(name for name in names if name not in waiting and name != "target")
+
+    def start(self) -> None:
+        """Let those that wait for programs wait, and the others take turns."""
+        for name in PROBES:
+            if name in self._apart:
+                threading.Thread(target=_probe, args=(name, self._host, self._cells), daemon=True).start()
+        self.start_another()
+
+    def start_another(self) -> None:
+        """Go on with those whose turn is still to come, beside one that hangs."""
+        if self._turns:
+            threading.Thread(target=self._take_turns, daemon=True).start()
+
+    def _take_turns(self) -> None:
+        while self._turns:
+            try:
+                name = self._turns.popleft()
+            except IndexError:  # another took the last one
+                return
+            _probe(name, self._host, self._cells)
+
+
+def _await(cells: Mapping[str, _Cell], timeout_s: float, on_wait: Callable[[list[str]], None]) -> None:
     """Wait until every cell is filled; what is still empty when the time is over becomes Unknown."""
     deadline = time.monotonic() + timeout_s
     for cell in cells.values():
         while not cell.ready.wait(min(1.0, max(0.0, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
                 cell.put(Unknown("did not end in time (a file system that does not answer?)"))
-            elif on_wait is not None:
+            else:
                 on_wait([name for name, other in cells.items() if not other.ready.is_set()])
 
 

@@ -193,10 +193,11 @@ class RealHost:
         """See `Host.read_at`."""
         # Opening a FIFO would wait for a writer and opening a device may act on it: look first, and
         # look again at what was opened, for it may have been swapped in between.
-        self.identity(path)
+        _regular(path)
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
-            if not _stat.S_ISREG(os.fstat(fd).st_mode):
+            found = os.fstat(fd)
+            if not _stat.S_ISREG(found.st_mode):
                 raise NotRegular(errno.EINVAL, "not a regular file", path)
             chunks, done = [], 0
             at = min(offset, _FARTHEST)
@@ -205,7 +206,9 @@ class RealHost:
             ):
                 chunks.append(chunk)
                 done += len(chunk)
-            return b"".join(chunks)
+                if at + done == found.st_size:  # what /proc makes up has no size
+                    break
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
         finally:
             os.close(fd)
 
@@ -215,12 +218,7 @@ class RealHost:
 
     def identity(self, path: str) -> FileId:
         """See `Host.identity`."""
-        try:
-            found = os.stat(path)
-        except ValueError as error:
-            raise _no_path(path, error) from None
-        if not _stat.S_ISREG(found.st_mode):
-            raise NotRegular(errno.EINVAL, "not a regular file", path)
+        found = _regular(path)
         return FileId(found.st_dev, found.st_ino, found.st_size)
 
     def list(self, path: str) -> list[str]:
@@ -387,6 +385,17 @@ class RealHost:
 
 _MEMINFO = re.compile(rb"^(MemTotal|MemAvailable): +(\d+) kB$", re.MULTILINE)
 _PRETTY_NAME = re.compile(r"""^PRETTY_NAME=(["']?)([^"'\n\\$]+)\1\s*$""", re.MULTILINE)
+
+
+def _regular(path: str) -> os.stat_result:
+    """Return the status of a regular file, raise NotRegular for anything else."""
+    try:
+        found = os.stat(path)
+    except ValueError as error:
+        raise _no_path(path, error) from None
+    if not _stat.S_ISREG(found.st_mode):
+        raise NotRegular(errno.EINVAL, "not a regular file", path)
+    return found
 
 
 def _no_path(path: str, error: ValueError) -> OSError:

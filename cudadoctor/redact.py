@@ -73,8 +73,12 @@ class Redactor:
         plain = msgspec.to_builtins(value)
         strings: dict[str, None] = {}
         _gather(plain, strings)
-        mask = self.text if _may_hold_secrets(strings) else self._impersonal
-        changes = {text: masked for text in strings if (masked := mask(text)) != text}
+        changes = {}
+        texts = list(strings)
+        for start in range(0, len(texts), _BATCH):
+            batch = texts[start : start + _BATCH]
+            mask = self.text if _may_hold_secrets(batch) else self._impersonal
+            changes.update({text: masked for text in batch if (masked := mask(text)) != text})
         hidden = frozenset(name for name in strings if name.isupper() and _names_a_secret(name))
         if not changes and not hidden:
             return value
@@ -87,6 +91,9 @@ class Redactor:
 
     def _replace(self, match: re.Match[str]) -> str:
         return f"/home/{self._name}" if match["home"] else self._name
+
+
+_BATCH = 32  #: texts that are asked about at once: hardly any holds a secret
 
 
 def for_facts(facts: Facts, home: str = "") -> Redactor:

@@ -193,11 +193,17 @@ _REQUIRES = re.compile(r"^[Rr]equires-[Dd]ist:[ \t]*(.+(?:\n[ \t].+)*)", re.MULT
 _LINE_LIMIT = 1024  #: characters; no real requirement comes near it
 _WITH_EXTRAS = frozenset(("cuda-toolkit",))  #: whose extras tell which wheels belong to a CUDA release
 _OPERATION = r"(?:===|[=!~<>]=|[<>]) ?[\w.*+!-]+"
-_WELL_FORMED = re.compile(
+_WELL_FORMED = (
     r"[A-Za-z0-9][\w.-]* ?(?:\[[\w ,.-]*\] ?)?"
-    rf"(?:\(? ?{_OPERATION}(?: ?, ?{_OPERATION})* ?\)? ?)?",
-    re.ASCII,
+    rf"(?:\(? ?{_OPERATION}(?: ?, ?{_OPERATION})* ?\)? ?)?"
 )
+#: The same, where the usual form of a requirement of an extra, half of all there are, takes one step.
+_REQUIRES_OR_EXTRA = re.compile(
+    rf"^[Rr]equires-[Dd]ist:[ \t]*(?:{_WELL_FORMED}; extra == (?:'[\w.-]+'|\"[\w.-]+\")$"
+    r"(?!\n[ \t])|(.+(?:\n[ \t].+)*))",
+    re.MULTILINE | re.ASCII,
+)
+_HEAD = re.compile(_WELL_FORMED, re.ASCII)
 _EXTRA = re.compile(r"(?:.*[ )]and[ (]+)?extra ?== ?(?:'[\w.-]+'|\"[\w.-]+\") ?", re.ASCII)
 
 
@@ -209,10 +215,10 @@ def _asks_for_extra(marker: str) -> bool:
 
 def _requires(head: str, name: str) -> tuple[str, ...]:
     """Return the requirements, each in one line; those of extras, mostly the greater part, are left out."""
-    lines = [" ".join(line.split()) if "\n" in line else line.rstrip() for line in _REQUIRES.findall(head)]
-    if name in _WITH_EXTRAS:
-        return tuple(lines)
-    return tuple(line for line in lines if "extra" not in line or not _is_of_extra(line))
+    keeps = name in _WITH_EXTRAS
+    found = (_REQUIRES if keeps else _REQUIRES_OR_EXTRA).findall(head)
+    lines = [" ".join(line.split()) if "\n" in line else line.rstrip() for line in found if line]
+    return tuple(line for line in lines if keeps or "extra" not in line or not _is_of_extra(line))
 
 
 def _is_of_extra(line: str) -> bool:
@@ -221,7 +227,7 @@ def _is_of_extra(line: str) -> bool:
         return False
     # Runs of blanks would take squared time.
     head, _, marker = (line if "  " not in line else " ".join(line.split())).partition(";")
-    return _asks_for_extra(marker) and _WELL_FORMED.fullmatch(head) is not None
+    return _asks_for_extra(marker) and _HEAD.fullmatch(head) is not None
 
 
 def _rest(head: str, name: str) -> str:
