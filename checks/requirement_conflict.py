@@ -71,7 +71,9 @@ def _summary(cause: Cause) -> str:
 
 
 def _by_weight(cause: Cause) -> list[Conflict]:
-    return sorted(cause.conflicts, key=lambda conflict: -_severity(conflict).rank)
+    """Return the worst first, and of equals those about what is to be changed."""
+    changed = set(map(_name, cause.change))
+    return sorted(cause.conflicts, key=lambda c: (-_severity(c).rank, c.want.name not in changed))
 
 
 def _severity(conflict: Conflict) -> Severity:

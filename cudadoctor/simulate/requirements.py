@@ -474,7 +474,8 @@ def causes(found: Sequence[Conflict], requirements: Requirements) -> tuple[Cause
 
     The change of one project is preferred: to a version that all who require it accept, as their specifiers
     say; which versions there are is not looked up, nor what the new one itself requires. Where those who
-    object are to be changed themselves, all change together. Where no version suits, there is no change.
+    object are to be changed themselves, all change together, or these alone where that is enough. Where no
+    version suits, there is no change.
     """
     by_name: dict[str, list[Conflict]] = {}
     for conflict in found:
@@ -486,13 +487,16 @@ def causes(found: Sequence[Conflict], requirements: Requirements) -> tuple[Cause
     for name, wants in wanted.items():
         if name in alone:
             continue
-        others = {w.holder.name for w in wants} & set(alone)
-        change = _suits(name, [w for w in wants if w.holder.name not in others]) if others else ""
+        others = sorted({w.holder.name for w in wants} & set(alone))
+        kept = [w for w in wants if w.holder.name not in others]
+        change = _suits(name, kept) if others else ""
         if change:
-            joined |= others
-            together = [name, *sorted(others)]
-            cleared = tuple(conflict for each in together for conflict in by_name[each])
-            made.append(Cause(cleared, (change, *(alone[each] for each in together[1:]))))
+            joined.update(others)
+            cleared = tuple(conflict for each in (name, *others) for conflict in by_name[each])
+            there = by_name[name][0].there
+            # With the others' old versions their objections go: what is there may suit the rest.
+            stays = there is not None and all(_holds(want, there) for want in kept)
+            made.append(Cause(cleared, (*(() if stays else (change,)), *(alone[each] for each in others))))
         else:
             made.append(Cause(tuple(by_name[name]), against=_against(wants)))
     made += [Cause(tuple(by_name[name]), (change,)) for name, change in alone.items() if name not in joined]

@@ -174,6 +174,15 @@ def test_what_is_missing_is_to_be_installed() -> None:
     assert caused(one("a", "1", "b"))[0].change == ("b",)
 
 
+def test_what_only_an_outdated_project_objects_to_stays() -> None:
+    (cause,) = caused(
+        one("vllm", "0.12.0", "transformers<5,>=4.56.0", "tokenizers>=0.21.1"),
+        one("transformers", "4.41.2", "tokenizers<0.20,>=0.19"),
+        one("tokenizers", "0.22.2"),
+    )
+    assert cause.change == ("transformers>=4.56.0,<5",) and len(cause.conflicts) == 2
+
+
 def test_projects_that_hold_each_other_change_together() -> None:
     (cause,) = caused(
         one("vllm", "0.12.0", "torch==2.9.0", "torchvision==0.24.0"),
