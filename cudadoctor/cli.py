@@ -244,9 +244,24 @@ def entry() -> NoReturn:
 def _run(options: argparse.Namespace) -> int:
     import importlib
 
+    _import_msgspec()
     module = importlib.import_module(f"cudadoctor.commands.{options.command}")
     code: int = module.run(options)
     return code
+
+
+def _import_msgspec() -> None:
+    """Import msgspec without typing_extensions, which it takes where that is installed.
+
+    It gets on without, nothing of it is used here, and reading it takes a tenth of a whole check.
+    """
+    name = "typing_extensions"
+    missing = sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+    try:
+        import msgspec  # noqa: F401
+    finally:
+        if missing is None:
+            del sys.modules[name]
 
 
 def _complain(message: str, code: int) -> int:

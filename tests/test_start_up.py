@@ -49,6 +49,11 @@ def test_json_imports_no_library_that_only_other_machines_need() -> None:
     assert not loaded_by("check", "--format", "json", "--no-config") & {"psutil", "distro", "logging"}
 
 
+def test_check_does_without_what_msgspec_takes_where_it_is_installed() -> None:
+    loaded = loaded_by("check", "--format", "json", "--no-config")
+    assert "msgspec" in loaded and not loaded & {"typing_extensions", "inspect"}
+
+
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not on this machine")
 def test_check_opens_nothing_for_writing(tmp_path: Path) -> None:
     log = tmp_path / "trace"
