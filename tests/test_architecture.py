@@ -16,8 +16,15 @@ MAY: dict[str, set[str]] = {
     "cudadoctor/host.py": {"psutil", "distro"},
     "cudadoctor/nvml.py": {"pynvml"},
     "cudadoctor/child": set(),
-    "cudadoctor/simulate": {"msgspec", "packaging", "cudadoctor.facts", "cudadoctor.simulate"},
-    "cudadoctor/knowledge": {"msgspec"},
+    "cudadoctor/latest.py": set(),
+    "cudadoctor/simulate": {
+        "msgspec",
+        "packaging",
+        "cudadoctor.facts",
+        "cudadoctor.latest",
+        "cudadoctor.simulate",
+    },
+    "cudadoctor/knowledge": {"msgspec", "cudadoctor.knowledge"},
     "cudadoctor/actions.py": {"msgspec"},
     "cudadoctor/exports": {"msgspec", "cudadoctor.actions", "cudadoctor.exports"},
     "cudadoctor/declare.py": {
@@ -94,10 +101,13 @@ MAY: dict[str, set[str]] = {
     },
     "cudadoctor/elf.py": {"cudadoctor.facts", "cudadoctor.host"},
     "cudadoctor/loading.py": {
+        "msgspec",
         "cudadoctor.declare",
         "cudadoctor.facts",
         "cudadoctor.findings",
+        "cudadoctor.knowledge",
         "cudadoctor.simulate",
+        "cudadoctor.verdicts",
     },
     "cudadoctor/probes": {
         "msgspec",

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from cudadoctor.facts import Distribution, Machine, Packages, Target
+from cudadoctor.latest import latest
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -130,6 +131,7 @@ def _seen(packages: Packages) -> _Seen:
     return _Seen(first, frozenset(doubled))
 
 
+@latest
 def read(packages: Packages, where: Sequence[Environment]) -> Requirements:
     """Return every requirement that counts in each of these environments."""
     wants: list[Want] = []
