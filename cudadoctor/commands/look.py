@@ -15,7 +15,11 @@ from cudadoctor.probes.target import NoTarget, Request
 from cudadoctor.report import UnreadableReport, decode
 
 REPLAY_LIMIT_BYTES = 64 << 20
-_REAL = {"deep": "running the real compiler and linker", "live": "importing the real stack"}
+_REAL = {
+    "deep": "running the real compiler and linker",
+    "live": "importing the real stack",
+    "symbols": "resolving every symbol with the real loader",
+}
 
 
 def facts_for(options: argparse.Namespace, wanted: Iterable[str], host: Host | None = None) -> Facts:
