@@ -33,6 +33,8 @@ def driver_missing(driver: Driver, machine: Machine, packages: Packages) -> Iter
         raise Skip("no NVIDIA GPU is evident here")
     if machine.container:
         raise Skip("in a container the driver comes from outside: see gpu-not-visible")
+    if not driver.is_evident:
+        raise Skip("NVIDIA_VISIBLE_DEVICES asks for GPUs, and none is evident here")
     if not (driver.module or driver.wsl or driver.nvml.ended == "answered"):
         yield _without_module(driver, machine, severity)
     elif driver.library is None:

@@ -29,9 +29,10 @@ def gpu_not_visible(
     CUDA reports `no CUDA-capable device is detected` (100), and vLLM finds no device, where
     `CUDA_VISIBLE_DEVICES` hides all of them: the list ends at the first entry that names no GPU, so `all`,
     `-1` and an empty value leave none. A container sees the GPUs that it was started with, and of the driver
-    only what `NVIDIA_DRIVER_CAPABILITIES` names: `compute` is libcuda, `utility` is NVML. Elsewhere the
-    device files /dev/nvidia* are missing, or closed to this user. A GPU in MIG mode without a MIG device
-    can be listed and not used.
+    only what `NVIDIA_DRIVER_CAPABILITIES` names: `compute` is libcuda, `utility` is NVML. Where nothing but
+    the image's own `NVIDIA_VISIBLE_DEVICES=all` speaks for a GPU, that is a note. Elsewhere the device files
+    /dev/nvidia* are missing, or closed to this user. A GPU in MIG mode without a MIG device can be listed and
+    not used.
 
     ## How to tell
     `nvidia-smi -L; ls -l /dev/nvidia*; echo "$CUDA_VISIBLE_DEVICES"`
@@ -104,6 +105,9 @@ def _container(
         evidence.append(Evidence("/dev", "no nvidia0, no nvidiactl, no nvidia-uvm"))
         summary = "this container was started without a GPU"
     remedy = _START.get(machine.container, "start the container with its GPUs")
+    if not driver.is_evident:
+        # Images ask for all GPUs wherever they are started, on a machine that builds and tests them too.
+        summary, severity = f"{summary}, which its image asks for", Severity.NOTE
     return Finding(summary, severity, tuple(evidence), (Remedy("show", {}, remedy),))
 
 

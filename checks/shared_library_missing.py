@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-
-from msgspec import Struct
 
 from cudadoctor.declare import check
 from cudadoctor.facts import Environ, Packages, SharedObjects
-from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.findings import Evidence, Finding, Severity
 from cudadoctor.knowledge import wheels
-from cudadoctor.loading import loaded_extensions, short
+from cudadoctor.loading import install_wheel, loaded_extensions, short, wheel_of
 from cudadoctor.simulate.imports import DRIVER
 from cudadoctor.simulate.loader import Problem
-from cudadoctor.verdicts import pip_install
 
 
 @check
@@ -60,45 +56,12 @@ def _finding(problems: list[Problem], objects: SharedObjects, packages: Packages
     for name in dict.fromkeys(problem.name for problem in problems):
         there = objects.elsewhere.get(name, ())
         evidence += [Evidence(path, "is there, where nothing makes the loader look") for path in there[:2]]
-    wheel = _wheel(first.name, packages)
+    wheel = wheel_of(first.name, packages)
     if wheel.installed:
         evidence.append(Evidence(wheel.name, f"{wheel.installed} is installed, and brings {first.name}"))
-    remedy = None if first.name in objects.elsewhere else _remedy(wheel)
+    remedy = None if first.name in objects.elsewhere else install_wheel(wheel)
     return Finding(summary, Severity.ERROR, tuple(evidence), (remedy,) if remedy else ())
 
 
 def _once(problems: list[Problem]) -> list[Problem]:
     return list({problem.by.file: problem for problem in reversed(problems)}.values())[::-1]
-
-
-class _Wheel(Struct, frozen=True):
-    """What brings a library: the name is empty where that is not known."""
-
-    name: str
-    version: str = ""  #: that torch asks for
-    installed: str = ""
-
-
-def _wheel(soname: str, packages: Packages) -> _Wheel:
-    """Return the wheel that brings a library, as torch or CUDA's metapackage asks for it."""
-    stem = wheels.stem(soname)
-    if stem in ("", "torch"):
-        found = packages.find(stem)
-        return _Wheel(stem, "", found.version if found else "")
-    named = re.compile(rf"(nvidia-{stem}(?:-cu\d+)?)\s*\(?==\s*([\w.]+)")
-    for owner in ("torch", "cuda-toolkit"):
-        distribution = packages.find(owner)
-        for match in map(named.match, distribution.requires if distribution else ()):
-            if match:
-                there = packages.find(match[1])
-                return _Wheel(match[1], match[2].removesuffix("."), there.version if there else "")
-    return _Wheel("")
-
-
-def _remedy(wheel: _Wheel) -> Remedy | None:
-    if not wheel.name:
-        return None
-    if wheel.installed:
-        said = f"pip install --force-reinstall --no-deps {wheel.name}=={wheel.installed}"
-        return Remedy("show", {}, said)
-    return pip_install(f"{wheel.name}=={wheel.version}" if wheel.version else wheel.name)

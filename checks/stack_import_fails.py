@@ -14,7 +14,7 @@ _SAYS = {
     "gpu": "torch cannot run a kernel on the GPU",
     "dlpack": "tensors do not get across dlpack",
     "flashinfer": "import flashinfer fails",
-    "vllm": "import vllm fails",
+    "vllm": "vLLM cannot be imported",
 }
 _DID = {
     "driver": "cuInit(0)",
@@ -22,7 +22,7 @@ _DID = {
     "gpu": "torch.arange(1024, device='cuda') * 2",
     "dlpack": "tvm_ffi.convert(f)(tensor)",
     "flashinfer": "import flashinfer",
-    "vllm": "import vllm",
+    "vllm": "from vllm import LLM",
 }
 
 
@@ -33,7 +33,8 @@ def stack_import_fails(live: Live, driver: Driver, target: Target) -> Iterator[F
     ## What it means
     `--deep` has the environment's interpreter start the driver, import torch, run a kernel where there is a
     GPU, hand tensors over through dlpack, and import FlashInfer and vLLM, in a process of its own. What
-    failed, crashed or hung there does so in every launch.
+    failed, crashed or hung there does so in every launch. `import vllm` alone loads little and proves little:
+    what vLLM requires is imported with its class LLM.
 
     ## How to tell
     The finding names the stage, how it ended, and the last lines that it printed. `python -X faulthandler -c
@@ -46,7 +47,7 @@ def stack_import_fails(live: Live, driver: Driver, target: Target) -> Iterator[F
     """
     failed = [stage for stage in live.stages if stage.ended == "failed" and _counts(stage, driver)]
     for stage in failed:
-        yield _finding(stage, target)
+        yield _finding(stage, live, target)
     if not failed and all(stage.ended == "not-reached" for stage in live.stages):
         first = next((stage for stage in live.stages if stage.name == "torch"), live.stages[0])
         if "not installed" in first.message or "no Python" in first.message:
@@ -59,13 +60,24 @@ def _counts(stage: Stage, driver: Driver) -> bool:
     return stage.name != "driver" or bool(driver.signs())
 
 
-def _finding(stage: Stage, target: Target) -> Finding:
-    # FP8 is asked for by some launches only.
-    fp8 = stage.name == "dlpack" and "float8" in stage.message
+def _finding(stage: Stage, live: Live, target: Target) -> Finding:
     first = Evidence(f"{target.python}: {_DID[stage.name]}", stage.message)
     printed = tuple(Evidence("stderr", line) for line in stage.stderr)
     return Finding(
         f"{_SAYS[stage.name]}: {stage.message}",
-        Severity.WARNING if fp8 else Severity.ERROR,
-        (first, *printed),
+        Severity.WARNING if _is_of_the_moment(stage) else Severity.ERROR,
+        (first, *printed, *_strangers(live)),
     )
+
+
+def _is_of_the_moment(stage: Stage) -> bool:
+    """Return whether other launches may well go through: FP8 few ask for, and memory gets free again."""
+    fp8 = stage.name == "dlpack" and "float8" in stage.message
+    return fp8 or (stage.name == "gpu" and "out of memory" in stage.message.lower())
+
+
+def _strangers(live: Live) -> Iterator[Evidence]:
+    """Yield the CUDA libraries that the process had loaded instead of those that the environment brings."""
+    for library in live.libraries:
+        if not library.distribution and library.elsewhere:
+            yield Evidence(library.path, f"was loaded, and not {library.elsewhere[0]}")

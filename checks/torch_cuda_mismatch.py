@@ -21,7 +21,8 @@ def torch_cuda_mismatch(
     `torch.utils.cpp_extension` compares nvcc's release with the one torch was built for: with another major
     it raises a RuntimeError and builds nothing; with another minor it only warns, and this check is silent.
     FlashInfer compares nothing: what it compiles links `libcudart.so` of the toolkit's major, and is opened
-    in a process that has torch's.
+    in a process that has torch's. For torch alone it is a note where nothing names the toolkit and it merely
+    lies in /usr/local/cuda: wheels need none.
 
     ## How to tell
     `$CUDA_HOME/bin/nvcc --version` says 13.0, and `python -c "import torch; print(torch.version.cuda)"` says
@@ -46,7 +47,8 @@ def torch_cuda_mismatch(
     labels = " and ".join(LABELS[each] for each in wrong)
     yield Finding(
         f"{labels}: nvcc is of CUDA {_release(kit.version)}, torch is built for {torch.cuda}",
-        Severity.WARNING,
+        # A toolkit that lies in /usr/local by itself says nothing of a wish to build with it.
+        Severity.NOTE if rule.startswith("the default") and "flashinfer" not in wrong else Severity.WARNING,
         (
             Evidence(builds.torch_source, f"cuda is '{torch.cuda}'"),
             Evidence(kit.version_source, f"nvcc {kit.version}, at {kit.nvcc}"),

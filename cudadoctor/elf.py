@@ -8,6 +8,8 @@ hundred KiB of it are read, and nothing is followed backwards.
 from __future__ import annotations
 
 import struct
+from itertools import takewhile
+from operator import itemgetter
 
 from cudadoctor.facts import SharedObject, VersionNeed
 from cudadoctor.host import Host
@@ -24,14 +26,19 @@ _NODEFLIB, _PIE = 0x800, 0x08000000
 _WEAK = 2  #: in a version that is needed
 _GLOBAL = 1  #: the binding of a symbol
 
+#: Records of needed and defined versions, by byte order: the head of a list, and an entry of it.
+_NEED = {order: (struct.Struct(f"{order}HHIII"), struct.Struct(f"{order}IHHII")) for order in "<>"}
+_DEFINITION = {order: (struct.Struct(f"{order}HHHHIII"), struct.Struct(f"{order}II")) for order in "<>"}
+
 _SEGMENTS = 4096
 _DYNAMIC_BYTES = 256 << 10
 _VERSIONS = 16384
 _VERSION_BYTES = 1 << 20
 _STRING_BYTES = 4096
 _TEXT_BYTES = 8 << 20
-_HEAD_BYTES = 1024
-_BLOCK_BYTES = 4096
+_BLOCK_BYTES = 4096  #: the least that is read at once
+_BLOCKS = 4  #: that are kept, for what lies close together
+_BEFORE_BYTES = 6144  #: in front of the tables of versions: their names mostly lie there
 _NEAR_BYTES = 2048  #: strings that are as near to each other are read at once
 _SYMBOL_BYTES = 4 << 20
 _CHAIN_BYTES = 64 << 10
@@ -41,11 +48,14 @@ class Damaged(Exception):
     """The file is not what its headers say, or none that can be loaded; the text says why."""
 
 
-def read(host: Host, path: str) -> SharedObject:
-    """Return what the file says to the loader; `problem` says why it says nothing. Raises OSError."""
+def read(host: Host, path: str, size_bytes: int | None = None) -> SharedObject:
+    """Return what the file says to the loader; `problem` says why it says nothing. Raises OSError.
+
+    `size_bytes`: the file's size, where that is known.
+    """
     file = None
     try:
-        file = _File(host, path)
+        file = _File(host, path, size_bytes)
         return file.described()
     except Damaged as damage:
         if file is None:
@@ -56,23 +66,27 @@ def read(host: Host, path: str) -> SharedObject:
         )
 
 
-def symbols(host: Host, path: str) -> tuple[set[str], set[str]]:
+def symbols(host: Host, path: str, limit_bytes: int = _SYMBOL_BYTES) -> tuple[set[str], set[str]]:
     """Return the symbols that the file needs from others, weak ones aside, and those it defines, by name.
 
-    Raises OSError, and Damaged also where the tables are larger than is worth a look (4 MiB).
+    Raises OSError, and Damaged also where a table is larger than is worth a look.
     """
     file = _File(host, path)
-    return file.symbols(file.dynamic())
+    file.dynamic()
+    return file.symbols(limit_bytes)
 
 
 class _File:
     """One ELF file, read in pieces."""
 
-    def __init__(self, host: Host, path: str) -> None:
-        self._host, self._path, self._size = host, path, host.identity(path).size_bytes
+    def __init__(self, host: Host, path: str, size_bytes: int | None = None) -> None:
+        self._host, self._path = host, path
+        self._size = host.size(path) if size_bytes is None else size_bytes
         self._loads: list[tuple[int, int, int]] = []  # address, offset, bytes in the file
         self._dynamic_place = self._interpreter_place = (0, 0)
-        head = self._head = host.read_at(path, 0, _HEAD_BYTES)
+        self._tags: dict[int, int] = {}  # the loader takes the last value where there are several
+        head = self._head = host.read_at(path, 0, _BLOCK_BYTES)
+        self._blocks = [(0, head)]
         if len(head) < 64:
             raise Damaged("file too short")
         if not head.startswith(b"\x7fELF") or head[4] not in _BITS:
@@ -119,11 +133,16 @@ class _File:
 
     def up_to(self, offset: int, count: int) -> bytes:
         """Return these bytes of the file, fewer where it ends."""
-        if offset + count <= len(self._head):
-            return self._head[offset : offset + count]
+        for start, data in self._blocks:
+            end = start + len(data)
+            if start <= offset and (offset + count <= end or end == self._size):
+                return data[offset - start : offset - start + count]
         if offset >= self._size:
             return b""
-        return self._host.read_at(self._path, offset, min(count, self._size - offset))
+        wanted = min(max(count, _BLOCK_BYTES), self._size - offset)
+        data = self._host.read_at(self._path, offset, wanted)
+        self._blocks = [(offset, data), *self._blocks[: _BLOCKS - 1]]
+        return data[:count]
 
     def _offset(self, address: int, what: str) -> int:
         for start, offset, length in self._loads:
@@ -135,30 +154,32 @@ class _File:
 
     def described(self) -> SharedObject:
         """Return everything that the loader goes by; raise Damaged."""
-        dynamic = self.dynamic()
-        flags = _last(dynamic, _FLAGS_1) or 0
-        needs, provides = self._needs(dynamic), self._provides(dynamic)
-        at = [value for tag, value in dynamic if tag in (_NEEDED, _SONAME, _RPATH, _RUNPATH)]
-        at += [value for file, names in needs for value in (file, *(name for name, _ in names))] + provides
-        text = self._strings(dynamic, at)
-        rpath, runpath = (text.get(_last(dynamic, tag)) for tag in (_RPATH, _RUNPATH))
+        dynamic, tags = self.dynamic(), self._tags
+        flags = tags.get(_FLAGS_1, 0)
+        needs, provides = self._versions()
+        needed = [value for tag, value in dynamic if tag == _NEEDED]
+        at = [*needed, *provides, *(tags[tag] for tag in (_SONAME, _RPATH, _RUNPATH) if tag in tags)]
+        for file, names in needs:
+            at.append(file)
+            at += [name for name, _ in names]
+        text = self._strings(at)
         return SharedObject(
-            soname=text.get(_last(dynamic, _SONAME), ""),
-            needed=tuple(text[value] for tag, value in dynamic if tag == _NEEDED),
-            rpath=rpath,
-            runpath=runpath,
+            soname=text.get(tags.get(_SONAME), ""),
+            needed=tuple([text[value] for value in needed]),
+            rpath=text.get(tags.get(_RPATH)),
+            runpath=text.get(tags.get(_RUNPATH)),
             no_default_folders=bool(flags & _NODEFLIB),
             executable=self.type == 2 or bool(flags & _PIE),
             interpreter=self._interpreter(),
             requires=tuple(
                 VersionNeed(
                     text[file],
-                    tuple(text[name] for name, weak in names if not weak),
-                    tuple(text[name] for name, weak in names if weak),
+                    tuple([text[name] for name, weak in names if not weak]),
+                    tuple([text[name] for name, weak in names if weak]),
                 )
                 for file, names in needs
             ),
-            provides=tuple(text[value] for value in provides),
+            provides=tuple([text[value] for value in provides]),
             machine=self.machine,
             bits=self.bits,
             big_endian=self.order == ">",
@@ -176,23 +197,24 @@ class _File:
         entry_bytes = struct.calcsize(form)
         length = min(length, _DYNAMIC_BYTES) // entry_bytes * entry_bytes
         data = self._exactly(self._offset(address, "dynamic segment"), length, "dynamic segment")
-        entries = []
-        for tag, value in struct.iter_unpack(form, data):
-            if tag == 0:
-                break
-            entries.append((tag, value))
+        entries: list[tuple[int, int]] = list(takewhile(itemgetter(0), struct.iter_unpack(form, data)))
+        self._tags = dict(entries)
         return entries
 
     def _interpreter(self) -> str:
         offset, length = self._interpreter_place
+        if not length:
+            return ""
         return _text(self.up_to(offset, min(length, _STRING_BYTES)))
 
-    def _strings(self, dynamic: list[tuple[int, int]], at: list[int]) -> dict[int | None, str]:
+    def _strings(self, at: list[int]) -> dict[int | None, str]:
         """Return the strings at these offsets of the string table, those near to each other in one go."""
         if not at:
             return {}
-        table = self._offset(_last(dynamic, _STRTAB) or 0, "string table")
+        table = self._offset(self._tags.get(_STRTAB, 0), "string table")
         found: dict[int | None, str] = {}
+        if max(at) - min(at) <= _BLOCK_BYTES:
+            return self._window(table, sorted(set(at)))
         window: list[int] = []
         left = _TEXT_BYTES
         for offset in [*sorted(set(at)), -1]:
@@ -207,26 +229,43 @@ class _File:
 
     def _window(self, table: int, offsets: list[int]) -> dict[int | None, str]:
         start, last = offsets[0], offsets[-1]
-        data = self.up_to(table + start, last - start + 256)
-        if b"\0" not in data[last - start :]:
-            data = self.up_to(table + start, last - start + _STRING_BYTES)
-        if b"\0" not in data[last - start :]:
+        data = self.up_to(table + start, last - start + _STRING_BYTES)
+        if data.find(b"\0", last - start) < 0:
             raise Damaged("its string table is out of range")
-        return {offset: _text(data[offset - start : offset - start + _STRING_BYTES]) for offset in offsets}
+        found: dict[int | None, str] = {}
+        for offset in offsets:
+            at = offset - start
+            end = data.find(b"\0", at, at + _STRING_BYTES)
+            text = data[at : end if end >= 0 else at + _STRING_BYTES]
+            found[offset] = text.decode("utf-8", "surrogateescape")
+        return found
 
     # --- versions -------------------------------------------------------------------------------------------
 
-    def _needs(self, dynamic: list[tuple[int, int]]) -> list[tuple[int, list[tuple[int, bool]]]]:
-        """Return each file and the versions needed of it, weak ones marked; strings as offsets."""
-        if (address := _last(dynamic, _VERNEED)) is None:
-            return []
-        records = _Records(self, self._offset(address, "table of needed versions"))
+    def _versions(self) -> tuple[list[tuple[int, list[tuple[int, bool]]]], list[int]]:
+        """Return the versions that are needed and those that are defined; strings as offsets."""
+        tables = [
+            None if (address := self._tags.get(tag)) is None else self._offset(address, f"table of {which}")
+            for tag, which in ((_VERNEED, "needed versions"), (_VERDEF, "defined versions"))
+        ]
+        if there := [table for table in tables if table is not None]:
+            start = max(0, min(there) - _BEFORE_BYTES)
+            self.up_to(start, min(there) - start + _BLOCK_BYTES)
+        needed, defined = tables
+        return (
+            [] if needed is None else self._needs(_Records(self, needed)),
+            [] if defined is None else self._provides(_Records(self, defined)),
+        )
+
+    def _needs(self, records: _Records) -> list[tuple[int, list[tuple[int, bool]]]]:
+        """Return each file and the versions needed of it, weak ones marked."""
+        head, entry = _NEED[self.order]
         found, at = [], 0
         while True:
-            _, count, file, first, following = records.at(at, "HHIII")
+            _, count, file, first, following = records.at(at, head)
             names, inner = [], at + first
             for _ in range(count):
-                _, flags, _, name, step = records.at(inner, "IHHII")
+                _, flags, _, name, step = records.at(inner, entry)
                 names.append((name, bool(flags & _WEAK)))
                 if not step:
                     break
@@ -236,31 +275,29 @@ class _File:
                 return found
             at += following
 
-    def _provides(self, dynamic: list[tuple[int, int]]) -> list[int]:
-        """Return the versions that the file defines, its own name among them, as offsets of strings."""
-        if (address := _last(dynamic, _VERDEF)) is None:
-            return []
-        records = _Records(self, self._offset(address, "table of defined versions"))
+    def _provides(self, records: _Records) -> list[int]:
+        """Return the versions that the file defines, its own name among them."""
+        head, entry = _DEFINITION[self.order]
         found, at = [], 0
         while True:
-            _, _, _, _, _, first, following = records.at(at, "HHHHIII")
-            found.append(records.at(at + first, "II")[0])
+            _, _, _, _, _, first, following = records.at(at, head)
+            found.append(records.at(at + first, entry)[0])
             if not following:
                 return found
             at += following
 
     # --- symbols --------------------------------------------------------------------------------------------
 
-    def symbols(self, dynamic: list[tuple[int, int]]) -> tuple[set[str], set[str]]:
+    def symbols(self, limit_bytes: int) -> tuple[set[str], set[str]]:
         """See the function of this name."""
         # name, info, section; what lies between them is skipped.
         form = self.order + ("IBxH16x" if self.bits == 64 else "I8xBxH")
-        length = self._symbol_count(dynamic) * struct.calcsize(form)
-        size = _last(dynamic, _STRSZ) or 0
-        if max(length, size) > _SYMBOL_BYTES:
+        length = self._symbol_count() * struct.calcsize(form)
+        size = self._tags.get(_STRSZ, 0)
+        if max(length, size) > limit_bytes:
             raise Damaged("more symbols than are looked at")
-        table = self._offset(_last(dynamic, _SYMTAB) or 0, "symbol table")
-        strings = self.up_to(self._offset(_last(dynamic, _STRTAB) or 0, "string table"), size)
+        table = self._offset(self._tags.get(_SYMTAB, 0), "symbol table")
+        strings = self.up_to(self._offset(self._tags.get(_STRTAB, 0), "string table"), size)
         needed, defined = set(), set()
         for name, info, section in struct.iter_unpack(form, self._exactly(table, length, "symbols")):
             if section:
@@ -269,11 +306,11 @@ class _File:
                 needed.add(_text(strings[name : name + _STRING_BYTES]))
         return needed, defined
 
-    def _symbol_count(self, dynamic: list[tuple[int, int]]) -> int:
+    def _symbol_count(self) -> int:
         """Return how many symbols there are: the GNU hash table's last chain ends with the last of them."""
-        if (old := _last(dynamic, _HASH)) is not None:
+        if (old := self._tags.get(_HASH)) is not None:
             return self._words(self._offset(old, "hash table"), 2)[1]
-        table = self._offset(_last(dynamic, _GNU_HASH) or 0, "hash table")
+        table = self._offset(self._tags.get(_GNU_HASH, 0), "hash table")
         buckets, first, filter_words, _ = self._words(table, 4)
         if max(buckets, filter_words) * 8 > _SYMBOL_BYTES:
             raise Damaged("more symbols than are looked at")
@@ -299,25 +336,19 @@ class _Records:
         self._file, self._offset, self._left = file, offset, _VERSIONS
         self._data = file.up_to(offset, _BLOCK_BYTES)
 
-    def at(self, place: int, form: str) -> tuple[int, ...]:
+    def at(self, place: int, form: struct.Struct) -> tuple[int, ...]:
         """Return the fields of the record at `place`; raise Damaged where there is none."""
-        form = self._file.order + form
         self._left -= 1
         try:
             if self._left:
-                return struct.unpack_from(form, self._data, place)
+                return form.unpack_from(self._data, place)
         except struct.error:
-            end = place + struct.calcsize(form)
+            end = place + form.size
             if end <= _VERSION_BYTES:
                 self._data = self._file.up_to(self._offset, 2 * end)
             if end <= len(self._data):
-                return struct.unpack_from(form, self._data, place)
+                return form.unpack_from(self._data, place)
         raise Damaged("its table of versions is out of range")
-
-
-def _last(dynamic: list[tuple[int, int]], tag: int) -> int | None:
-    """Return the value of a tag; the loader takes the last one where there are several."""
-    return next((value for other, value in reversed(dynamic) if other == tag), None)
 
 
 def _text(data: bytes) -> str:

@@ -528,6 +528,11 @@ class Driver(Section, frozen=True):
             found.append(("NVIDIA_VISIBLE_DEVICES", f"NVIDIA_VISIBLE_DEVICES={self.asked_for}"))
         return tuple(found)
 
+    @property
+    def is_evident(self) -> bool:
+        """Return whether more speaks for a GPU than a variable that every image of NVIDIA's sets to "all"."""
+        return self.asked_for not in ("", "all") or len(self.signs()) > bool(self.asked_for)
+
 
 class DeviceCode(Struct, frozen=True, omit_defaults=True):
     """For which GPUs one library has kernels, read off the library."""
@@ -543,6 +548,28 @@ class Kernels(Section, frozen=True):
     """The GPU code of the installed libraries; none is read where there is no GPU."""
 
     files: tuple[DeviceCode, ...] = ()
+
+
+class PtxasUse(Struct, frozen=True, omit_defaults=True):
+    """The ptxas that the installed Triton runs for GPUs of one compute capability."""
+
+    capability: str
+    path: str  #: empty where none can be run
+    version: str  #: the CUDA that it is of: "12.8"
+    variable: str  #: that would name another: TRITON_PTXAS_BLACKWELL_PATH
+    passed_over: str = ""  #: what the variable names, where Triton passes that over without a word
+    problem: str = ""  #: why Triton raises instead of running any: "Permission denied"
+    compile_path: str = ""  #: the one of torch's own that torch.compile takes instead
+    compile_version: str = ""
+
+
+class Ptxas(Section, frozen=True):
+    """Which ptxas Triton runs; looked for only where a GPU is newer than some, or a variable names one."""
+
+    source: str = ""  #: the file of Triton that chooses
+    uses: tuple[PtxasUse, ...] = ()
+    others: dict[str, str] = {}  #: those of toolkits within reach, and their versions: "13.0.88"
+    doubt: str = ""  #: why the choice is not known
 
 
 class FlashInferPart(Struct, frozen=True, omit_defaults=True):
@@ -629,6 +656,16 @@ class ConfiguredOp(Struct, frozen=True, omit_defaults=True):
     cuda_home_real: str = ""  #: cuda_home with links resolved, where that differs
 
 
+class BuiltOp(Struct, frozen=True, omit_defaults=True):
+    """One operator of FlashInfer that is built, and that cannot be used as it is."""
+
+    path: str  #: its folder
+    name: str
+    cuda_home: str  #: the toolkit that it was built with, as its build.ninja says
+    missing: str = ""  #: a library that it needs and that is not found: libcudart.so.12
+    gone: bool = False  #: there is no nvcc in `cuda_home` any more, with which it would be built again
+
+
 class CacheFolder(Struct, frozen=True):
     """One folder that holds nothing but what compilers of the stack made and would make again."""
 
@@ -657,11 +694,78 @@ class Caches(Section, frozen=True):
     rewrites: bool = False  #: FlashInfer writes build.ninja anew before each build
     folders: tuple[CacheFolder, ...] = ()  #: those that exist and are this user's own
     locks: tuple[Lock, ...] = ()
+    built: tuple[BuiltOp, ...] = ()  #: FlashInfer's that are built and cannot be used as they are
 
     def builds_in(self, folder: str) -> tuple[Lock, ...]:
         """Return the locks below `folder` that a live process holds."""
         inside = f"{folder.rstrip('/')}/"
         return tuple(lock for lock in self.locks if lock.held and lock.path.startswith(inside))
+
+
+class StoragePlace(Struct, frozen=True, omit_defaults=True):
+    """One folder that the installed stack writes to, and what its file system gives."""
+
+    name: str  #: flashinfer, torch-extensions, triton, vllm, torchinductor, tvm-ffi, hf-hub, temporary
+    path: str
+    variable: str  #: the variable that moves it
+    source: str  #: the variable that says where it is now, or "the default"
+    nearest: str  #: as much of the path as is there
+    blocked: str = ""  #: what cannot be written: the nearest part, or a file or folder in it
+    why: Literal["", "refused", "read-only", "file", "dangling", "missing"] = ""
+    owner: int = -1  #: the user id that `blocked` belongs to
+    device: int = 0  #: tells one file system from another
+    free_bytes: int | None = None  #: None: not known
+    free_files: int | None = None  #: None: as many as there is space for, or not known
+    no_exec: bool = False  #: no library in it can be loaded
+    unlocked: str = ""  #: why its file system gives no locks: ENOLCK, ENOSYS, EOPNOTSUPP
+
+
+class FolderSize(Struct, frozen=True, omit_defaults=True):
+    """What the files of a folder hold together."""
+
+    name: str  #: as `CacheFolder` calls it
+    path: str
+    device: int
+    size_bytes: int
+    complete: bool = True  #: False: at least so much, for the look was cut off
+
+
+class Storage(Section, frozen=True):
+    """Where the installed stack writes to; sizes are measured only where a file system is nearly full."""
+
+    places: tuple[StoragePlace, ...]
+    user: int = -1  #: this user's id, where something is blocked
+    spares: tuple[StoragePlace, ...] = ()  #: folders of this user's own that a cache could be moved to
+    sizes: tuple[FolderSize, ...] = ()  #: of caches that would be made again
+    soft_locks: bool = False  #: the installed filelock does without where flock is not implemented
+
+
+class Download(Struct, frozen=True, omit_defaults=True):
+    """One file of a model that is there in part."""
+
+    path: str
+    size_bytes: int
+    running: bool = False  #: a live process holds the lock of this download
+
+
+class CachedModel(Struct, frozen=True, omit_defaults=True):
+    """One model of the Hugging Face cache that is not whole."""
+
+    name: str  #: Qwen/Qwen2.5-7B-Instruct
+    path: str
+    incomplete: tuple[Download, ...] = ()
+    broken: tuple[str, ...] = ()  #: links of snapshots whose blob is not there
+
+
+class Hub(Section, frozen=True):
+    """The Hugging Face cache: only what is not whole in it."""
+
+    path: str = ""  #: "" where no huggingface-hub is installed
+    source: str = ""  #: the variable that says where, or "the default"
+    count: int = 0  #: models, datasets and spaces in it
+    offline: str = ""  #: the variable that forbids downloads
+    models: tuple[CachedModel, ...] = ()
+    complete: bool = True  #: False: there is more than was looked at
 
 
 class OpenRun(Struct, frozen=True):
@@ -767,6 +871,40 @@ class Live(Section, frozen=True):
         return next((stage for stage in self.stages if stage.name == name), None)
 
 
+class UndefinedSymbol(Struct, frozen=True, omit_defaults=True):
+    """One symbol that is defined nowhere where the loader looks for it."""
+
+    name: str
+    version: str = ""  #: the version that is asked for
+    library: str = ""  #: the soname of the library that must define it, where the loader says so
+    alike: str = ""  #: torch's symbol for the same function, with other parameters or by the other C++ ABI
+
+
+class Unresolved(Struct, frozen=True, omit_defaults=True):
+    """One library with symbols that the loader cannot resolve."""
+
+    path: str  #: as the loader opened it
+    extension: str  #: the path of the extension that brings it along, or its own
+    symbols: tuple[UndefinedSymbol, ...]  #: in the loader's order, the first ones
+    count: int  #: of all of them
+    distribution: str = ""  #: whose file it is; "" where no distribution lists it
+
+
+class Untraced(Struct, frozen=True):
+    """One extension that the loader was not asked about, or did not answer for."""
+
+    extension: str
+    reason: str
+
+
+class Symbols(Section, frozen=True):
+    """What the real loader said when it was to resolve every symbol of the stack's extensions."""
+
+    unresolved: tuple[Unresolved, ...] = ()
+    untraced: tuple[Untraced, ...] = ()
+    traced: int = 0  #: extensions that it did answer for
+
+
 NOT_COLLECTED = Unknown("not collected", expected=True)
 
 
@@ -785,12 +923,16 @@ class Facts(Struct, frozen=True):
     objects: SharedObjects | Unknown = NOT_COLLECTED
     driver: Driver | Unknown = NOT_COLLECTED
     kernels: Kernels | Unknown = NOT_COLLECTED
+    ptxas: Ptxas | Unknown = NOT_COLLECTED
     builds: Builds | Unknown = NOT_COLLECTED
     caches: Caches | Unknown = NOT_COLLECTED
     repairs: Repairs | Unknown = NOT_COLLECTED
     dlpack: Dlpack | Unknown = NOT_COLLECTED
+    storage: Storage | Unknown = NOT_COLLECTED
+    hub: Hub | Unknown = NOT_COLLECTED
     deep: Deep | Unknown = NOT_COLLECTED
     live: Live | Unknown = NOT_COLLECTED
+    symbols: Symbols | Unknown = NOT_COLLECTED
 
 
 SECTIONS: tuple[str, ...] = Facts.__struct_fields__

@@ -58,6 +58,16 @@ class FileId(NamedTuple):
     size_bytes: int
 
 
+class Space(NamedTuple):
+    """What a file system leaves this user: `free_files` is None where it has no fixed number of files."""
+
+    device: int  #: tells one file system from another
+    free_bytes: int
+    free_files: int | None = None
+    read_only: bool = False
+    no_exec: bool = False  #: mounted so that no program or library in it can be loaded
+
+
 class Host(Protocol):
     """What a probe may ask of a machine. Paths are strings as the machine spells them."""
 
@@ -114,6 +124,18 @@ class Host(Protocol):
     def usable(self, path: str) -> bool:
         """Return whether this user may read and write what stands at `path`, a device too; opens nothing."""
 
+    def writable(self, path: str) -> bool:
+        """Return whether this user may write the file at `path`, or put files into the folder there."""
+
+    def space(self, path: str) -> Space:
+        """Return what the file system that `path` is on leaves this user; raise OSError."""
+
+    def lock_refused(self, path: str) -> str:
+        """Return why the file system of a file or folder gives no lock (flock): ENOLCK, ENOSYS, EOPNOTSUPP.
+
+        "" where it would, one that another process holds included. Raises OSError where it cannot be opened.
+        """
+
     def run(
         self,
         argv: Sequence[str],
@@ -150,6 +172,8 @@ class Host(Protocol):
 
 
 READ_LIMIT_BYTES = 4 << 20
+#: What flock says on a file system that has no locks, or whose lock server does not answer.
+_REFUSED = {errno.ENOLCK: "ENOLCK", errno.ENOSYS: "ENOSYS", errno.EOPNOTSUPP: "EOPNOTSUPP"}
 _CHUNK_BYTES = 1 << 16
 _FARTHEST = 1 << 62  #: farther than any file goes: a damaged one may name an offset that is no number to C
 OUTPUT_LIMIT_BYTES = 4 << 20
@@ -289,6 +313,49 @@ class RealHost:
             return os.access(path, os.R_OK | os.W_OK)
         except ValueError:
             return False
+
+    def writable(self, path: str) -> bool:
+        """See `Host.writable`."""
+        mode = os.W_OK | os.X_OK if self.kind(path) == "directory" else os.W_OK
+        try:
+            return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+        except ValueError:
+            return False
+
+    def space(self, path: str) -> Space:
+        """See `Host.space`."""
+        try:
+            device, found = os.stat(path).st_dev, os.statvfs(path)
+        except ValueError as error:
+            raise _no_path(path, error) from None
+        # A part is kept back for the superuser.
+        blocks, files = (found.f_bavail, found.f_favail) if os.geteuid() else (found.f_bfree, found.f_ffree)
+        return Space(
+            device,
+            blocks * found.f_frsize,
+            files if found.f_files else None,
+            bool(found.f_flag & os.ST_RDONLY),
+            bool(found.f_flag & getattr(os, "ST_NOEXEC", 0)),
+        )
+
+    def lock_refused(self, path: str) -> str:
+        """See `Host.lock_refused`."""
+        import fcntl
+
+        try:
+            mode = os.stat(path).st_mode
+        except ValueError as error:
+            raise _no_path(path, error) from None
+        if not _stat.S_ISREG(mode) and not _stat.S_ISDIR(mode):  # opening anything else may block or act
+            raise NotRegular(errno.EINVAL, "not a regular file", path)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return _REFUSED.get(error.errno or 0, "")
+        finally:
+            os.close(fd)
+        return ""
 
     def run(
         self,

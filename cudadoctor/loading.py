@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import posixpath
+import re
+
+from msgspec import Struct
 
 from cudadoctor.declare import Skip
 from cudadoctor.facts import Environ, Packages, SharedObjects
 from cudadoctor.findings import Remedy, export
+from cudadoctor.knowledge import wheels
+from cudadoctor.latest import latest
 from cudadoctor.simulate.imports import Imported, imports, lacking, without
 from cudadoctor.simulate.loader import Loaded
+from cudadoctor.verdicts import pip_install
 
 
+@latest
 def loaded_extensions(objects: SharedObjects, environ: Environ) -> list[Imported]:
     """Return each extension as the loader will load it; raise Skip where there is none, or no loader."""
     if objects.loader is None:
@@ -59,3 +66,45 @@ def take_out(folders: set[str], objects: SharedObjects, environ: Environ) -> Rem
         if any(True for one in then for _ in lacking(one))
         else export("library-path", LD_LIBRARY_PATH=kept)
     )
+
+
+class Wheel(Struct, frozen=True):
+    """What brings a library: the name is empty where that is not known."""
+
+    name: str
+    version: str = ""  #: that torch asks for
+    installed: str = ""
+
+
+def wheel_of(soname: str, packages: Packages) -> Wheel:
+    """Return the wheel that brings a library, as torch or CUDA's metapackage asks for it."""
+    return wheel_named(wheels.stem(soname), packages)
+
+
+def wheel_named(stem: str, packages: Packages) -> Wheel:
+    """Return the wheel with this stem, as `knowledge.wheels` has it."""
+    if stem in ("", "torch"):
+        found = packages.find(stem)
+        return Wheel(stem, "", found.version if found else "")
+    named = re.compile(rf"(nvidia-{stem}(?:-cu\d+)?)\s*\(?==\s*([\w.]+)")
+    for owner in ("torch", "cuda-toolkit"):
+        distribution = packages.find(owner)
+        for match in map(named.match, distribution.requires if distribution else ()):
+            if match:
+                there = packages.find(match[1])
+                return Wheel(match[1], match[2].removesuffix("."), there.version if there else "")
+    return Wheel("")
+
+
+def install_wheel(wheel: Wheel) -> Remedy | None:
+    """Return the remedy that brings a wheel, anew where it is installed; None where it has no name."""
+    if not wheel.name:
+        return None
+    if wheel.installed and wheel.version in ("", wheel.installed):
+        return reinstall(wheel.name, wheel.installed)
+    return pip_install(f"{wheel.name}=={wheel.version}" if wheel.version else wheel.name)
+
+
+def reinstall(name: str, version: str) -> Remedy:
+    """Return what puts the files of an installed distribution back: it is shown and no more."""
+    return Remedy("show", {}, f"pip install --force-reinstall --no-deps {name}=={version}")

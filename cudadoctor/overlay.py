@@ -13,7 +13,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from cudadoctor.actions import MakeFolder, MakeLink, MoveAside, RemoveLink, Step, TurnLink, WriteFile
-from cudadoctor.host import READ_LIMIT_BYTES, FileId, Host, Memory, NotRegular, Ran, Stack, TooLarge
+from cudadoctor.host import READ_LIMIT_BYTES, FileId, Host, Memory, NotRegular, Ran, Space, Stack, TooLarge
 
 T = TypeVar("T")
 
@@ -373,6 +373,36 @@ class OverlayHost:
         if isinstance(spot.staged, WriteFile):
             return os.getuid() == 0 or (spot.staged.mode >> 6 & 0o6) == 0o6
         return spot.back is None or self._base.usable(spot.back or "/")
+
+    def writable(self, path: str) -> bool:
+        """See `Host.writable`; what is staged is ours."""
+        try:
+            spot = self._spot(path)
+        except OSError:
+            return False
+        if spot is None:
+            return self._base.writable(path)
+        if isinstance(spot.staged, WriteFile):
+            return os.geteuid() == 0 or bool(spot.staged.mode & 0o200)
+        return spot.back is None or self._base.writable(spot.back or "/")
+
+    def space(self, path: str) -> Space:
+        """See `Host.space`; what is staged will be on the file system of the folder that it is put into."""
+        if (spot := self._spot(path)) is None:
+            return self._base.space(path)
+        return _named(path, lambda: self._base.space(self._ground(spot)))
+
+    def lock_refused(self, path: str) -> str:
+        """See `Host.lock_refused`; for what is staged the folder that it is put into is asked."""
+        if (spot := self._spot(path)) is None:
+            return self._base.lock_refused(path)
+        return _named(path, lambda: self._base.lock_refused(self._ground(spot)))
+
+    def _ground(self, spot: _Spot) -> str:
+        """Return the nearest place of the base at or above a spot."""
+        while spot.back is None:
+            spot = self._walk(spot.path.rpartition("/")[0])
+        return spot.back or "/"
 
     def owner(self, path: str) -> int:
         """See `Host.owner`; what is staged is ours."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar, cast
 
-from cudadoctor.host import READ_LIMIT_BYTES, FileId, Host, Memory, Ran, Stack
+from cudadoctor.host import READ_LIMIT_BYTES, FileId, Host, Memory, Ran, Space, Stack
 from cudadoctor.overlay import again
 
 T = TypeVar("T")
@@ -119,6 +119,18 @@ class Remembering:
     def usable(self, path: str) -> bool:
         """See `Host.usable`."""
         return self._ask(self._base.usable, path)
+
+    def writable(self, path: str) -> bool:
+        """See `Host.writable`."""
+        return self._ask(self._base.writable, path)
+
+    def space(self, path: str) -> Space:
+        """See `Host.space`: what fills up meanwhile shall not look like what a plan changes."""
+        return self._ask(self._base.space, path)
+
+    def lock_refused(self, path: str) -> str:
+        """See `Host.lock_refused`."""
+        return self._ask(self._base.lock_refused, path)
 
     def run(
         self,

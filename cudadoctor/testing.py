@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from cudadoctor.declare import Check
 from cudadoctor.facts import SECTIONS, Facts, Unknown
-from cudadoctor.host import FileId, Memory, NotRegular, Ran, Stack, TooLarge
+from cudadoctor.host import FileId, Memory, NotRegular, Ran, Space, Stack, TooLarge
 from cudadoctor.outcomes import Outcome
 
+T = TypeVar("T")
 Program = Callable[[Sequence[str], Mapping[str, str]], Ran]
 _STACK = Stack(8192, None)
 _MEMORY = Memory(64 << 30, 48 << 30)
+_SPACE = Space(1, 100 << 30)
 OWNER = 1000  #: the user id that files of a FakeHost belong to
 
 
@@ -44,7 +46,8 @@ class FakeHost:
     it raises. Folders come by themselves; a path that ends in "/" is an empty one, or with an OSError one
     that cannot be listed. `executables` are files that may be run; `programs` answer for a path or a name
     when it is run. `owners` are the user ids of files that do not belong to user OWNER. `nvml` is how the
-    driver's management library answers, and `forbidden` is what this user may not read and write.
+    driver's management library answers, and `forbidden` is what this user may not read and write. `spaces`
+    are file systems by the folder that they are mounted on, `lockless` those without locks, with the error.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class FakeHost:
         locked: Sequence[str] = (),
         nvml: Ran | None = None,
         forbidden: Sequence[str] = (),
+        spaces: Mapping[str, Space] | None = None,
+        lockless: Mapping[str, str] | None = None,
     ) -> None:
         self.environ: Mapping[str, str] = {"PATH": "/usr/bin:/bin", **(environ or {})}
         self._programs, self._locked = dict(programs or {}), frozenset(locked)
@@ -74,6 +79,7 @@ class FakeHost:
         self._home, self._cwd, self._own, self._release = home, cwd, own_prefix, release
         self._owners = dict(owners or {})
         self._nvml, self._forbidden = nvml, frozenset(forbidden)
+        self._spaces, self._lockless = dict(spaces or {}), dict(lockless or {})
         self._stack, self._memory, self._cores, self._name = stack, memory, cores, ("Linux", kernel, arch)
         self._tree: dict[str, object] = {"/": _Folder()}
         for path in self._executables:
@@ -232,6 +238,29 @@ class FakeHost:
     def usable(self, path: str) -> bool:
         """See `Host.usable`."""
         return bool(self.kind(path)) and path not in self._forbidden
+
+    def writable(self, path: str) -> bool:
+        """See `Host.writable`."""
+        if not self.kind(path) or {path, self._resolve(path)} & self._forbidden:
+            return False
+        return not self._mounted(self._spaces, self._resolve(path), _SPACE).read_only
+
+    def space(self, path: str) -> Space:
+        """See `Host.space`."""
+        self._entry(path)
+        return self._mounted(self._spaces, self._resolve(path), _SPACE)
+
+    def lock_refused(self, path: str) -> str:
+        """See `Host.lock_refused`."""
+        if isinstance(self._entry(path), Special):
+            raise NotRegular(errno.EINVAL, "not a regular file", path)
+        return self._mounted(self._lockless, self._resolve(path), "")
+
+    @staticmethod
+    def _mounted(table: Mapping[str, T], path: str, otherwise: T) -> T:
+        """Return what the table has for the innermost folder around a path."""
+        around = [folder for folder in table if f"{path}/".startswith(f"{folder.rstrip('/')}/")]
+        return table[max(around, key=len)] if around else otherwise
 
     def nvml(self, environ: Mapping[str, str], *, timeout_s: float = 5) -> Ran:
         """See `Host.nvml`; without an answer given, asking is a fault of the test or of the probe."""

@@ -25,7 +25,8 @@ def jit_caches(remedy: Remedy, facts: Facts) -> Iterator[Action]:
     ## Why it is safe
     All of it is made by programs and is made again when it is missed; that takes minutes at the next launch.
     A folder in which a build is at work is left alone. A launch that is running should be ended first: it may
-    look for what it had compiled. Nothing is deleted, so that no disk space is won either.
+    look for what it had compiled. Nothing is deleted, so that no disk space is won either until `cudadoctor
+    undo --purge` removes for good what was moved aside.
 
     ## How it is undone
     The folders get their names back. What was made anew in the meantime has to make room for them, and so
@@ -35,7 +36,7 @@ def jit_caches(remedy: Remedy, facts: Facts) -> Iterator[Action]:
     if not isinstance(caches, Caches):
         raise ValueError(f"{remedy.fix}: the caches are not known ({caches.reason})")
     folders = [folder.path for folder in caches.folders]
-    known = [*(op.path for op in caches.ops), *folders]
+    known = [*(op.path for op in caches.ops), *(op.path for op in caches.built), *folders]
     for path in values.only(remedy, known) if remedy.values else _outermost(folders):
         if builds := caches.builds_in(path):
             yield Show(f"{path} is left as it is: a build is at work in it ({builds[0].path})")

@@ -18,8 +18,9 @@ def library_path(remedy: Remedy, facts: Facts) -> Iterator[Action]:
     ## What it does
     The environment's activation files change the list. `LIBRARY_PATH`, which the compiler hands to the
     linker, gets the folders that hold the link names behind what it has. From `LIBRARY_PATH` and
-    `LD_LIBRARY_PATH` empty entries and stub folders that do harm are taken out. Nothing is ever added to
-    `LD_LIBRARY_PATH`: it has no effect on a link, and leads every program to other libraries.
+    `LD_LIBRARY_PATH` empty entries, stub folders that do harm, and folders of forward-compatibility libraries
+    that cannot work here are taken out. Nothing is ever added to `LD_LIBRARY_PATH`: it has no effect on a
+    link, and leads every program to other libraries.
 
     ## Why it is safe
     A variable changes no file of anybody's package. The linker searches `LIBRARY_PATH` after the folders that

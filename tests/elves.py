@@ -123,6 +123,18 @@ def _definitions(names: dict[str, int], soname: str, provides: Sequence[str]) ->
     return data
 
 
+def loader_cache(*paths: str) -> bytes:
+    """Return a cache of these libraries, each by its own name, as ldconfig writes it for this machine."""
+    flags = {62: 0x303, 183: 0xA03}[MACHINE]
+    strings, entries, start = b"", b"", 48 + 24 * len(paths)
+    for path in paths:
+        at = start + len(strings)
+        entries += struct.pack("<iIIIQ", flags, at + path.rindex("/") + 1, at, 0, 0)
+        strings += path.encode() + b"\0"
+    head = b"glibc-ld.so.cache1.1" + struct.pack("<II4xI12x", len(paths), len(strings), 0)
+    return head + entries + strings
+
+
 def plant(path: Path, *arguments: object, **options: object) -> Path:
     """Write an ELF file and the folders it needs; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -106,6 +106,7 @@ MAY: dict[str, set[str]] = {
         "cudadoctor.facts",
         "cudadoctor.findings",
         "cudadoctor.knowledge",
+        "cudadoctor.latest",
         "cudadoctor.simulate",
         "cudadoctor.verdicts",
     },

@@ -1,5 +1,6 @@
 """The door to the machine: it never blocks, raises nothing else, outlives no time; and its twin in memory."""
 
+import fcntl
 import os
 import shutil
 import socket
@@ -14,7 +15,7 @@ import distro
 import psutil
 import pytest
 
-from cudadoctor.host import Host, NotRegular, Ran, RealHost, TooLarge, _gather, which
+from cudadoctor.host import Host, NotRegular, Ran, RealHost, Space, TooLarge, _gather, which
 from cudadoctor.testing import FakeHost, Link, Special
 
 PATIENCE_S = 5.0
@@ -304,6 +305,9 @@ def answers(host: Host, path: str) -> dict[str, object]:
         "list": answer(lambda: host.list(path)),
         "readlink": answer(lambda: host.readlink(path)),
         "which": which(host, "run", [path]),
+        "writable": host.writable(path),
+        "read-only": answer(lambda: host.space(path).read_only),
+        "lock refused": answer(lambda: host.lock_refused(path)),
     }
 
 
@@ -396,6 +400,68 @@ def test_the_mode_of_a_file_is_asked_not_guessed(tmp_path: Path) -> None:
 def test_a_device_that_may_be_opened_is_usable(tmp_path: Path) -> None:
     assert RealHost().usable("/dev/null") and not RealHost().usable(f"{tmp_path}/nothing")
     assert not RealHost().usable("/dev/null\0")
+
+
+def plain(*argv: str) -> str:
+    """Run a program without the superuser's way past permissions, and return what it prints."""
+    drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    if drop and not shutil.which("setpriv"):
+        pytest.skip("setpriv is not on this machine, and this is the superuser")
+    return subprocess.run([*drop, *argv], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_what_this_user_may_write_is_asked_of_the_kernel(tmp_path: Path) -> None:
+    for name, mode in (("open", 0o755), ("closed", 0o555), ("unsearchable", 0o600)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(mode)
+    (tmp_path / "file").touch(0o444)
+    code = "import sys; from cudadoctor.host import RealHost as H; print(*map(H().writable, sys.argv[1:]))"
+    paths = [f"{tmp_path}/{name}" for name in ("open", "closed", "unsearchable", "file", "none")]
+    assert plain(sys.executable, "-c", code, *paths) == "True False False False False"
+    assert not RealHost().writable("/tmp\0x")
+
+
+def test_a_file_system_says_what_it_leaves() -> None:
+    told, theirs = RealHost().space("/tmp"), os.statvfs("/tmp")
+    free = theirs.f_bavail if os.geteuid() else theirs.f_bfree
+    assert abs(told.free_bytes - free * theirs.f_frsize) < 1 << 30
+    assert not told.read_only and told.device == os.stat("/tmp").st_dev
+    for path in ("/nowhere", "/tmp\0x"):
+        with pytest.raises(OSError):
+            RealHost().space(path)
+
+
+def test_a_lock_that_is_held_is_none_that_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    with open(tmp_path / "lock") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert RealHost().lock_refused(f"{tmp_path}/lock") == ""
+        assert RealHost().locked(f"{tmp_path}/lock")
+    assert RealHost().lock_refused(str(tmp_path)) == ""
+
+
+@pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def test_a_file_system_without_locks_says_so(error: str, tmp_path: Path) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not on this machine")
+    code = "import sys; from cudadoctor.host import RealHost as H; print(H().lock_refused(sys.argv[1]))"
+    inject = ["strace", "-o", "/dev/null", "-e", "trace=flock", "-e", f"inject=flock:error={error}"]
+    ran = [*inject, sys.executable, "-c", code, str(tmp_path)]
+    assert subprocess.run(ran, capture_output=True, text=True, check=True).stdout.strip() == error
+
+
+def test_the_fake_machine_has_the_file_systems_that_it_is_told_of() -> None:
+    small, sealed = Space(2, 4096, 10), Space(3, 1 << 30, read_only=True)
+    host = FakeHost(
+        {"/home/ada/x/f": b"", "/mnt/ro/f": b"", "/mnt/rose/": None, "/l": Link("/home/ada/x")},
+        spaces={"/home/ada/": small, "/mnt/ro": sealed},
+        lockless={"/mnt": "ENOLCK"},
+        forbidden=["/home/ada/x"],
+    )
+    assert host.space("/l/f") == small and host.space("/mnt/rose").device == 1
+    assert not host.writable("/mnt/ro/f") and host.writable("/mnt/rose") and host.writable("/l/f")
+    assert not host.writable("/l") and not host.writable("/nowhere")
+    assert (host.lock_refused("/mnt/rose"), host.lock_refused("/l")) == ("ENOLCK", "")
 
 
 def test_what_is_written_just_before_the_end_is_read() -> None:

@@ -32,7 +32,7 @@ from cudadoctor.actions import (
 )
 from cudadoctor.engine import collect, everything, examine
 from cudadoctor.facts import Facts
-from cudadoctor.host import Host, Memory, Ran, RealHost
+from cudadoctor.host import Host, Memory, Ran, RealHost, Space
 from cudadoctor.overlay import OverlayHost
 from cudadoctor.probes.target import Request
 from cudadoctor.registry import load
@@ -55,6 +55,9 @@ READINGS: dict[str, Callable[[Host, str], object]] = {
     "executable": lambda host, path: host.executable(path),
     "usable": lambda host, path: host.usable(path),
     "owner": lambda host, path: host.owner(path),
+    "writable": lambda host, path: host.writable(path),
+    "space": lambda host, path: host.space(path)[::3],  # free space changes by itself
+    "lock refused": lambda host, path: host.lock_refused(path),
     "locked": lambda host, path: host.locked(path),
 }
 
@@ -457,6 +460,9 @@ class Counting(RealHost):
             "usable",
             "owner",
             "locked",
+            "writable",
+            "space",
+            "lock_refused",
             "run",
         ):
             self.calls[name] += 1
@@ -500,10 +506,13 @@ def test_an_untouched_path_costs_at_most_a_look_whether_it_is_a_link(
 
 
 class Still(Counting):
-    """The real machine with a memory that does not change from one look to the next."""
+    """The real machine with a memory and a disk that do not change from one look to the next."""
 
     def memory(self) -> Memory:
         return Memory(64 << 30, 48 << 30)
+
+    def space(self, path: str) -> Space:
+        return super().space(path)._replace(free_bytes=64 << 30, free_files=None)
 
 
 @pytest.fixture

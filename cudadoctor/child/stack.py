@@ -33,7 +33,7 @@ _MESSAGE = 600
 #: Libraries of CUDA's toolkit and of those NVIDIA ships beside it.
 _CUDA_LIBRARY = re.compile(
     r"/lib(?:cuda|cudart|cublas\w*|cudnn\w*|cufft\w*|cufile\w*|cupti|curand|cusolver\w*|cusparse\w*|nccl"
-    r"|nvJitLink|nvrtc[\w-]*|nvshmem\w*|nvToolsExt|nvptxcompiler)\.so[.\d]*$"
+    r"|nvfatbin|nvJitLink|nvrtc[\w-]*|nvshmem\w*|nvToolsExt|nvptxcompiler|nvvm)(?:-[0-9a-f]{8})?\.so[.\d]*$"
 )
 
 
@@ -92,6 +92,7 @@ class Patient:
     def __init__(self, plan: dict[str, Any]) -> None:
         self.plan = plan
         self.gpus = 0
+        self.no_gpu = "no GPU"
         self.torch: Any = None
         self.fp8 = ""
 
@@ -108,6 +109,7 @@ def driver(patient: Patient) -> str:
     if status == 100:  # CUDA_ERROR_NO_DEVICE
         raise NotReached("no GPU: cuInit says CUDA_ERROR_NO_DEVICE (100)")
     if status:
+        patient.no_gpu = "the driver does not start"
         name = ctypes.c_char_p()
         cuda.cuGetErrorName(status, ctypes.byref(name))
         raise RuntimeError(f"cuInit says {(name.value or b'error').decode()} ({status})")
@@ -122,20 +124,26 @@ def driver(patient: Patient) -> str:
 
 def torch(patient: Patient) -> str:
     """Import torch."""
-    patient.torch = import_module("torch")
-    return str(getattr(patient.torch, "__version__", "of unknown version"))
+    found = import_module("torch")
+    if getattr(found, "__file__", None) is None:
+        raise ImportError(f"torch is a folder without code: {next(iter(found.__path__))}")
+    patient.torch = found
+    return _version(found)
 
 
 def gpu(patient: Patient) -> str:
     """Allocate on the first GPU, run a kernel there and fetch what it computed."""
     module = _torch(patient)
-    if not getattr(module.version, "cuda", None):
+    if not getattr(getattr(module, "version", None), "cuda", None):
         raise NotReached("torch is not built for CUDA")
     if not patient.gpus:
-        raise NotReached("no GPU")
+        raise NotReached(patient.no_gpu)
     module.cuda.init()
-    values = module.arange(1024, device="cuda", dtype=module.float32)
-    total = float((values * 2 + 1).sum().item())
+    count = module.cuda.device_count()
+    if not count:
+        raise RuntimeError(f"torch counts no GPU, the driver {patient.gpus}")
+    values = module.arange(1024, device="cuda:0", dtype=module.float32)
+    total = float((values * 2 + 1).sum().item())  # waits for the kernels, so that theirs are our errors
     if total != 1024.0 * 1024.0:
         raise RuntimeError(f"a kernel computed {total:g}, not {1024 * 1024}")
     return str(module.cuda.get_device_name(0))
@@ -167,17 +175,27 @@ def dlpack(patient: Patient) -> str:
 
 def flashinfer(patient: Patient) -> str:
     """Import FlashInfer."""
-    return str(getattr(import_module("flashinfer"), "__version__", "of unknown version"))
+    return _version(import_module("flashinfer"))
 
 
 def vllm(patient: Patient) -> str:
-    """Import vLLM, and where there is a GPU its extension too: that needs the driver's library."""
+    """Import vLLM and what a launch begins with, and where there is a GPU its extension too.
+
+    vLLM by itself imports next to nothing: what it requires, transformers among it, comes with LLM.
+    """
     module = import_module("vllm")
+    try:
+        getattr(module, "LLM", None)
+    except Exception as error:
+        # Without a GPU it may stop at what only a GPU machine has: that is nobody's failure.
+        if not patient.gpus and (not isinstance(error, ImportError) or "libcuda.so" in str(error)):
+            raise NotReached(f"{_version(module)}; no GPU, and LLM asks for one: {_said(error)}") from None
+        raise
     if patient.gpus:
         for name in ("vllm._C", "vllm._C_stable_libtorch"):
             if util.find_spec(name) is not None:
                 import_module(name)
-    return str(getattr(module, "__version__", "of unknown version"))
+    return _version(module)
 
 
 STAGES: dict[str, Callable[[Patient], str]] = {
@@ -188,6 +206,10 @@ STAGES: dict[str, Callable[[Patient], str]] = {
     "flashinfer": flashinfer,
     "vllm": vllm,
 }
+
+
+def _version(module: Any) -> str:
+    return str(getattr(module, "__version__", "of unknown version"))
 
 
 def _torch(patient: Patient) -> Any:
@@ -235,7 +257,7 @@ def run(channel: Channel, patient: Patient) -> None:
             ended, message = "failed", _said(error)
         seconds = round(time.monotonic() - started, 2)
         channel.tell(end=name, ended=ended, message=message[:_MESSAGE], seconds=seconds, fp8=patient.fp8)
-        if name in ("torch", "gpu", "vllm") and ended == "passed":
+        if name in ("torch", "gpu", "vllm") and ended != "not-reached":
             channel.tell(loaded=_loaded())
 
 

@@ -39,9 +39,8 @@ SINCE = {
 #: The oldest GPU that nvcc of a CUDA major compiles for; the same source.
 UNTIL = {"12": "5.0", "13": "7.5"}
 
-#: How the driver is installed, by the beginning of the system's name: the pages of Ubuntu Server
-#: ("NVIDIA drivers installation"), wiki.debian.org/NvidiaGraphicsDrivers (non-free must be enabled),
-#: rpmfusion.org/Howto/NVIDIA and wiki.archlinux.org/title/NVIDIA, read 2026-11.
+#: How the driver is usually installed, by the beginning of the system's name: a place to begin, shown and
+#: never run. No page of these systems was read for it; Debian and Fedora need a repository enabled first.
 COMMANDS = (
     ("Ubuntu", "sudo ubuntu-drivers install"),
     ("Debian", "sudo apt install nvidia-driver"),

@@ -1,7 +1,7 @@
-"""What just-in-time builds left behind: operators that never got built, cache folders, locks.
+"""What just-in-time builds left behind: operators that are not built or cannot be used, folders, locks.
 
-Nothing is walked: one listing of each cache that a check asks about, and of FlashInfer's operators only those
-are opened that have no library yet.
+Nothing is walked: one listing of each cache that a check asks about. Of FlashInfer's operators those are
+opened that have no library yet, and three of the others; where one of these cannot be used, all are.
 """
 
 from __future__ import annotations
@@ -12,32 +12,46 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
-from cudadoctor.facts import CacheFolder, Caches, ConfiguredOp, Environ, Lock, Machine, Packages, Target
+from cudadoctor.facts import (
+    BuiltOp,
+    CacheFolder,
+    Caches,
+    ConfiguredOp,
+    Environ,
+    Lock,
+    Machine,
+    Packages,
+    Target,
+)
 from cudadoctor.host import Host
 from cudadoctor.simulate.ninja import lock_of, variables_of
+from cudadoctor.simulate.ninja_deps import headers_of
 
 _ENTRIES = 2_000  #: of one folder that are looked at
 _HEAD_BYTES = 1 << 16
 _SOURCE_BYTES = 1 << 20
+_CACHE_BYTES = 1 << 24
 _DEFAULT = "the default"
 
 
 def probe(host: Host, target: Target, environ: Environ, packages: Packages, machine: Machine) -> Caches:
     """Return what the caches of the target's own versions hold."""
-    patient = _Patient(host, target, environ, packages, machine.home)
+    patient = Patient(host, target, environ, packages, machine.home)
     rewrites = _rewrites(patient)
     operators = list(_operator_folders(patient, rewrites))
-    ops = [] if rewrites else [op for folder, _ in operators for op in _unbuilt(patient, folder)]
+    names = {folder: patient.names(folder) for folder, _ in operators}
+    ops = [] if rewrites else [op for folder in names for op in _unbuilt(patient, folder, names[folder])]
     folders = [_Folder("flashinfer", folder, source) for folder, source in operators]
     extensions = _extensions(patient)
     folders += [*extensions, *_other_folders(patient)]
     locks = [Lock(path, "advisory", host.locked(path)) for path in map(lock_of, ops) if host.kind(path)]
     locks += _judged(host, [path for folder in extensions for path in _batons(patient, folder.path)])
-    return Caches(tuple(ops), rewrites, tuple(_own(host, folders)), tuple(locks))
+    built = tuple(op for folder in names for op in _unusable(patient, folder, names[folder]))
+    return Caches(tuple(ops), rewrites, tuple(_own(host, folders)), tuple(locks), built)
 
 
-class _Patient(Struct, frozen=True):
-    """Whose caches are looked for."""
+class Patient(Struct, frozen=True):
+    """Whose caches are looked for, and by which rules a variable becomes a path."""
 
     host: Host
     target: Target
@@ -58,6 +72,7 @@ class _Patient(Struct, frozen=True):
 
     @property
     def cache_home(self) -> str:
+        """Return the folder that caches are in by default."""
         return self.place("XDG_CACHE_HOME", f"{self.home}/.cache")[0]
 
     def names(self, folder: str) -> list[str]:
@@ -71,7 +86,7 @@ class _Patient(Struct, frozen=True):
 # --- FlashInfer's operators ---------------------------------------------------------------------------------
 
 
-def _rewrites(patient: _Patient) -> bool:
+def _rewrites(patient: Patient) -> bool:
     """Return whether the installed FlashInfer writes build.ninja before every build, by its own source.
 
     It does not from 0.4.0 to 0.6.11 (jit/core.py of the tags v0.3.1, v0.4.0, v0.6.11, v0.6.11.post1, read
@@ -86,10 +101,10 @@ def _rewrites(patient: _Patient) -> bool:
         source = b""
     if b"write_ninja" in source:
         return re.search(rb"if not \w+\.is_ninja_generated", source) is None
-    return not (0, 4) <= _release(flashinfer.version) < (0, 6, 11, 1)
+    return not (0, 4) <= release(flashinfer.version) < (0, 6, 11, 1)
 
 
-def _flashinfer_root(patient: _Patient) -> str:
+def _flashinfer_root(patient: Patient) -> str:
     """Return the folder of the import package: where its link flags were read from, else the usual one."""
     found = patient.packages.find("flashinfer-python")
     source = patient.packages.flashinfer.ldflags_source if patient.packages.flashinfer else ""
@@ -98,29 +113,30 @@ def _flashinfer_root(patient: _Patient) -> str:
     return f"{found.location}/flashinfer" if found else ""
 
 
-def _release(version: str) -> tuple[int, ...]:
+def release(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version in order, without its local label."""
     return tuple(int(number) for number in re.findall(r"\d+", version.partition("+")[0]))
 
 
-def _operator_folders(patient: _Patient, rewrites: bool) -> Iterator[tuple[str, str]]:
+def _operator_folders(patient: Patient, rewrites: bool) -> Iterator[tuple[str, str]]:
     """Yield each folder of operators of the installed version, and by which variable it is there.
 
     Before 0.4.1 the folder was shared by all versions: nothing in it can be told to be this one's.
     """
     flashinfer = patient.packages.flashinfer
-    if flashinfer is None or _release(flashinfer.version) < (0, 4, 1):
+    if flashinfer is None or release(flashinfer.version) < (0, 4, 1):
         return
     base, source = patient.place("FLASHINFER_WORKSPACE_BASE", patient.home)
     root = patient.host.realpath(f"{base}/.cache/flashinfer/{flashinfer.version}")
     names = patient.names(root)
-    wanted = _architectures(patient.environ)
+    wanted = architectures(patient.environ)
     for name in [wanted] if wanted in names and not rewrites else names:
         folder = f"{root}/{name}/cached_ops"
         if patient.host.kind(folder, follow=False) == "directory":
             yield folder, source
 
 
-def _architectures(environ: Environ) -> str:
+def architectures(environ: Environ) -> str:
     """Return the folder name that FLASHINFER_CUDA_ARCH_LIST stands for: "8.9 9.0a" is 89_90a."""
     try:
         pairs = [arch.split(".") for arch in (environ.get("FLASHINFER_CUDA_ARCH_LIST") or "").split(" ")]
@@ -129,17 +145,22 @@ def _architectures(environ: Environ) -> str:
         return ""
 
 
-def _unbuilt(patient: _Patient, folder: str) -> Iterator[ConfiguredOp]:
+def _unbuilt(patient: Patient, folder: str, names: list[str]) -> Iterator[ConfiguredOp]:
     """Yield the operators that have a build.ninja and no library, neither here nor prebuilt."""
-    host, package = patient.host, patient.packages.find("flashinfer-jit-cache")
-    prebuilt = [f"{_flashinfer_root(patient)}/data/aot"]
-    prebuilt += [f"{package.location}/flashinfer_jit_cache/jit_cache"] if package else []
-    for name in patient.names(folder):
+    host, prebuilt = patient.host, _prebuilt(patient)
+    for name in names:
         if host.kind(f"{folder}/{name}/{name}.so"):
             continue
         op = _configured(host, folder, name)
         if op is not None and not any(host.kind(f"{place}/{name}/{name}.so") for place in prebuilt):
             yield op
+
+
+def _prebuilt(patient: Patient) -> list[str]:
+    """Return the folders whose operators FlashInfer takes before its cache."""
+    package = patient.packages.find("flashinfer-jit-cache")
+    own = [f"{_flashinfer_root(patient)}/data/aot"]
+    return [*own, f"{package.location}/flashinfer_jit_cache/jit_cache"] if package else own
 
 
 def _configured(host: Host, folder: str, name: str) -> ConfiguredOp | None:
@@ -161,6 +182,111 @@ def _configured(host: Host, folder: str, name: str) -> ConfiguredOp | None:
     return ConfiguredOp(path, name, home, cxx, nvcc, cflags, cuda_cflags, ldflags, real)
 
 
+# --- operators that are built -------------------------------------------------------------------------------
+
+_OPENED = 200  #: operators, once one of three samples gives reason
+#: The toolkit's libraries whose soname says the CUDA major.
+_OF_CUDA = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc)\.so\.(\d+)")
+_FOLDERS = ("/lib64", "/usr/lib64", "/lib", "/usr/lib")
+
+
+def _unusable(patient: Patient, folder: str, names: list[str]) -> Iterator[BuiltOp]:
+    """Yield the operators that are of another CUDA than torch and cannot be loaded, or built again.
+
+    FlashInfer's name for a folder of operators has no CUDA version in it, and ninja takes a library that is
+    not older than its sources for good.
+    """
+    torch, host = patient.packages.torch, patient.host
+    if torch is None or not torch.cuda:
+        return
+    search = _Search(patient, torch.cuda.partition(".")[0])
+    samples = sorted({0, len(names) // 2, len(names) - 1}) if names else []
+    if not any(_damage(patient, f"{folder}/{names[index]}", names[index], search) for index in samples):
+        return
+    prebuilt = _prebuilt(patient)
+    for name in names[:_OPENED]:
+        op = _damage(patient, f"{folder}/{name}", name, search)
+        if op is not None and not any(host.kind(f"{place}/{name}/{name}.so") for place in prebuilt):
+            yield op
+
+
+def _damage(patient: Patient, path: str, name: str, search: _Search) -> BuiltOp | None:
+    """Return what is wrong with a built operator, None where nothing is."""
+    host = patient.host
+    if host.kind(f"{path}/{name}.so") != "file":
+        return None
+    op = _configured(host, posixpath.dirname(path), name)
+    if op is None:
+        return None
+    missing = search.missing(f"{path}/{name}.so")
+    # An nvcc that is named by its own path may be anywhere.
+    gone = op.nvcc == "$cuda_home/bin/nvcc" and not host.kind(f"{op.cuda_home}/bin/nvcc")
+    gone = gone and _misses_a_header(host, posixpath.dirname(path), name)
+    return BuiltOp(path, name, op.cuda_home, missing, gone) if missing or gone else None
+
+
+def _misses_a_header(host: Host, folder: str, name: str) -> bool:
+    """Return whether ninja will build an operator again for want of a header that it was made of.
+
+    ninja keeps a list of them beside the operators; where it has none of this operator, that is not sure.
+    """
+    try:
+        headers = headers_of(host.read(f"{folder}/.ninja_deps", _SOURCE_BYTES), f"{name}/")
+    except OSError:
+        return False
+    runtime = next((header for header in headers if header.endswith("/cuda_runtime.h")), "")
+    return runtime.startswith("/") and not host.kind(runtime)
+
+
+class _Search:
+    """Where a library of another CUDA major could be found when an operator is loaded: wherever it may be."""
+
+    def __init__(self, patient: Patient, major: str) -> None:
+        self._patient, self._major = patient, major
+        self._found: dict[str, bool] = {}
+
+    def missing(self, library: str) -> str:
+        """Return a CUDA library that this one needs, that torch has not loaded and that is nowhere, or ""."""
+        from cudadoctor.elf import read
+
+        try:
+            object = read(self._patient.host, library)
+        except OSError:
+            return ""
+        own = [entry for path in (object.rpath, object.runpath) if path for entry in path.split(":")]
+        folders = [entry.replace("$ORIGIN", posixpath.dirname(library)) for entry in own]
+        for name in object.needed:
+            match = _OF_CUDA.fullmatch(name)
+            if match is None or match[1] == self._major or self._is_anywhere(name, match[1]):
+                continue
+            if not any(self._patient.host.kind(f"{folder}/{name}") for folder in folders):
+                return name
+        return ""
+
+    def _is_anywhere(self, name: str, major: str) -> bool:
+        if name not in self._found:
+            self._found[name] = self._look(name, major)
+        return self._found[name]
+
+    def _look(self, name: str, major: str) -> bool:
+        patient, target = self._patient, self._patient.target
+        # A wheel of that CUDA may be loaded before by something else: what is loaded is found by its name.
+        if any(
+            other.name == f"nvidia-cuda-runtime-cu{major}"
+            or (other.name == "nvidia-cuda-runtime" and other.version.partition(".")[0] == major)
+            for other in patient.packages.distributions
+        ):
+            return True
+        folders = [folder or "." for folder in patient.environ.entries("LD_LIBRARY_PATH")]
+        folders += [f"{target.prefix}/lib", f"{target.base_prefix}/lib", *_FOLDERS]
+        if any(patient.host.kind(f"{folder}/{name}") for folder in folders):
+            return True
+        try:
+            return name.encode() in patient.host.read("/etc/ld.so.cache", _CACHE_BYTES)
+        except OSError:
+            return False
+
+
 # --- cache folders ------------------------------------------------------------------------------------------
 
 
@@ -176,7 +302,7 @@ class _Folder(Struct, frozen=True):
     made: Callable[[str], bool] | None = None
 
 
-def _extensions(patient: _Patient) -> list[_Folder]:
+def _extensions(patient: Patient) -> list[_Folder]:
     """Return the folder in which torch's extension builder works for this Python and this CUDA."""
     torch, version = patient.packages.torch, patient.target.version.split(".")
     root, source = patient.place("TORCH_EXTENSIONS_DIR", f"{patient.cache_home}/torch_extensions")
@@ -194,7 +320,7 @@ def _extensions(patient: _Patient) -> list[_Folder]:
     return [_Folder("torch-extensions", folder, source, None if source == _DEFAULT else made)]
 
 
-def _other_folders(patient: _Patient) -> Iterator[_Folder]:
+def _other_folders(patient: Patient) -> Iterator[_Folder]:
     packages, home, find = patient.packages, patient.home, patient.packages.find
     if packages.triton is not None:
         base, source = patient.place("TRITON_HOME", home)
@@ -205,7 +331,7 @@ def _other_folders(patient: _Patient) -> Iterator[_Folder]:
         base, source = patient.place("VLLM_CACHE_ROOT", f"{patient.cache_home}/vllm")
         for folder in ("torch_compile_cache", "torch_aot_compile"):
             yield _Folder("vllm-compile", f"{base}/{folder}", source)
-    if packages.torch is not None and (user := _user(patient.host)):
+    if packages.torch is not None and (user := user_name(patient.host)):
         temporary = patient.environ.get("TMPDIR") or "/tmp"
         base, source = patient.place("TORCHINDUCTOR_CACHE_DIR", f"{temporary}/torchinductor_{user}")
         made = re.compile(r"[a-z2-7]{2}|triton|fxgraph|aotautograd|locks|cache").fullmatch
@@ -221,7 +347,7 @@ def _named(name: str, path: str, source: str, direct: bool, made: Callable[[str]
     return _Folder(name, path, source, (lambda entry: made(entry) is not None) if direct else None)
 
 
-def _user(host: Host) -> str:
+def user_name(host: Host) -> str:
     """Return the user's name as Python's `getpass.getuser` takes it, in the form torch puts into a path."""
     names = (host.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME"))
     return re.sub(r'[\\/:*?"<>|]', "_", next(filter(None, names), ""))
@@ -251,7 +377,7 @@ def _holds_only(host: Host, folder: str, made: Callable[[str], bool]) -> bool:
 # --- locks --------------------------------------------------------------------------------------------------
 
 
-def _batons(patient: _Patient, folder: str) -> list[str]:
+def _batons(patient: Patient, folder: str) -> list[str]:
     """Return the lock files of torch's extension builder, where their mere being there locks.
 
     torch 2.13 and before (FileBaton); 2.14.1 takes an advisory lock (torch/utils/cpp_extension.py of 2.9.0
@@ -266,7 +392,7 @@ def _batons(patient: _Patient, folder: str) -> list[str]:
         source = host.read(f"{torch.root}/utils/cpp_extension.py", _SOURCE_BYTES)
     except OSError:
         source = b""
-    baton = b"FileBaton(" in source if source else _release(torch.version) < (2, 14)
+    baton = b"FileBaton(" in source if source else release(torch.version) < (2, 14)
     return found if baton else []
 
 

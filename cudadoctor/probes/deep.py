@@ -29,6 +29,7 @@ from cudadoctor.facts import (
 )
 from cudadoctor.host import Host, Ran, which
 from cudadoctor.probes.compilers import child_environ
+from cudadoctor.simulate.choice import leaves_flashinfer
 from cudadoctor.simulate.lines import LinkLine, Scene, link_lines, words
 
 LEVELS = ("-O3", "-O2", "-O1")
@@ -101,7 +102,7 @@ def probe(
     timeout_s: float = TIMEOUT_S,
 ) -> Deep:
     """Return how each trial ended; `timeout_s` is for one command."""
-    selection = consumer(packages, toolkits)
+    selection = consumer(packages, toolkits, environ)
     if selection is None:
         return Deep(())
     lines = [
@@ -121,11 +122,11 @@ def probe(
         return Deep(tuple(_not_run(ladder[0], reason) for ladder in plan.ladders))
 
 
-def consumer(packages: Packages, toolkits: Toolkits) -> Selection | None:
+def consumer(packages: Packages, toolkits: Toolkits, environ: Environ) -> Selection | None:
     """Return what the builds are tried for, and with which toolkit: FlashInfer, else torch's builder."""
     if packages.torch is not None and not packages.torch.cuda:
         return None
-    if packages.flashinfer is not None:
+    if packages.flashinfer is not None and not leaves_flashinfer(packages, toolkits, environ):
         return toolkits.selected("flashinfer")
     return toolkits.selected("torch") if packages.torch is not None else None
 

@@ -100,9 +100,13 @@ def _writable(host: Host, folder: str) -> bool:
 def _addons(host: Host, version: str, tagged: bool, cache: str, wheel: str) -> Iterator[DlpackAddon]:
     """Yield the add-on for each kind of device, by the names of `_optional_torch_c_dlpack.py`."""
     minor = "".join(version.split(".")[:2])
+    cached = _names(host, cache)
     for device in _DEVICES:
         stem = f"libtorch_c_dlpack_addon_torch{minor}-{device}"
-        names = [f"{stem}{tag}.so" for tag in (_tags(version) if tagged else [""])]
+        # Which tags would be this torch's own matters only where there is something with a tag.
+        near = any(name.startswith(stem) for name in cached)
+        tags = (_tags(version) if near else ["-*"]) if tagged else [""]
+        names = [f"{stem}{tag}.so" for tag in tags]
         there = [name for name in names if host.kind(f"{cache}/{name}")]
         path = f"{cache}/{(there or names)[0]}"
         prebuilt = f"{wheel}/{stem}.so" if wheel else ""
@@ -114,6 +118,13 @@ def _addons(host: Host, version: str, tagged: bool, cache: str, wheel: str) -> I
             _problem(host, path) if there else "",
             any(host.locked(f"{cache}/{name}.lock") for name in names),
         )
+
+
+def _names(host: Host, folder: str) -> list[str]:
+    try:
+        return host.list(folder)
+    except OSError:
+        return []
 
 
 def _tags(version: str) -> list[str]:

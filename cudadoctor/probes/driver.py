@@ -22,7 +22,7 @@ from cudadoctor.facts import (
     PciGpu,
 )
 from cudadoctor.host import Host, Ran
-from cudadoctor.probes.libraries import cached
+from cudadoctor.probes.ldcache import cached
 
 TIMEOUT_S = 5.0
 _CUDA, _NVML = "libcuda.so.1", "libnvidia-ml.so.1"

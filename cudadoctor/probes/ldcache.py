@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 
 from cudadoctor.facts import CachedLibrary
+from cudadoctor.host import Host
 
 _OLD, _NEW = b"ld.so-1.7.0", b"glibc-ld.so.cache1.1"
 _HEADER = "20xII4xI12x"  #: entries, bytes of strings, where the extensions are
@@ -19,8 +20,28 @@ _OF_A_LEVEL = 1 << 62
 _FLAGS = {"x86_64": 0x303, "aarch64": 0xA03, "ppc64": 0x503, "s390x": 0x403, "i386": 0x003}
 
 
+_PATH = "/etc/ld.so.cache"
+_LIMIT_BYTES = 16 << 20
+
+
+def read_cache(host: Host) -> bytes:
+    """Return the cache's data; nothing where there is none that can be read."""
+    try:
+        return host.read(_PATH, _LIMIT_BYTES)
+    except OSError:
+        return b""
+
+
+def cached(host: Host, name: str) -> list[str]:
+    """Return where the cache has a library, for any machine and in its order, as `ldconfig -p` prints it."""
+    data = read_cache(host)
+    if name.encode("utf-8", "surrogateescape") + b"\0" not in data:
+        return []
+    return list(dict.fromkeys(entry.path for entry in LoaderCache(data, "").entries(name)))
+
+
 class LoaderCache:
-    """The cache by name; an empty one where the data is not in the format, or damaged."""
+    """The cache by name, for one machine or, with "", for all; empty where the data is not in the format."""
 
     def __init__(self, data: bytes, machine: str) -> None:
         self._order = ">" if machine == "s390x" else "<"
@@ -28,7 +49,7 @@ class LoaderCache:
         self._by_name: dict[bytes, list[tuple[int, int]]] = {}
         self._levels: list[str] = []
         try:
-            self._read(_FLAGS.get(machine, -1))
+            self._read(_FLAGS.get(machine, -1) if machine else None)
         except (struct.error, IndexError):
             self._by_name = {}
 
@@ -43,7 +64,7 @@ class LoaderCache:
                 found.append(CachedLibrary(text, self._levels[index]))
         return tuple(found)
 
-    def _read(self, wanted: int) -> None:
+    def _read(self, wanted: int | None) -> None:
         self._base = 0
         if self._data.startswith(_OLD):
             (count,) = struct.unpack_from(self._order + "12xI", self._data)
@@ -54,7 +75,7 @@ class LoaderCache:
         start = self._base + struct.calcsize(self._order + _HEADER)
         table = self._data[start : start + 24 * count]
         for flags, name, path, _, hardware in struct.iter_unpack(self._order + _ENTRY, table):
-            if flags == wanted:
+            if wanted is None or flags == wanted:
                 self._by_name.setdefault(self._text(name), []).append((path, hardware))
         if extensions:
             self._levels = list(self._read_levels(extensions))

@@ -25,6 +25,7 @@ from cudadoctor.facts import (
     Toolkits,
 )
 from cudadoctor.host import Host, NotRegular
+from cudadoctor.probes.ldcache import cached
 from cudadoctor.simulate.linker import detours, expand, file_names
 
 #: Names that some link line of the stack, or a CMake target of FindCUDAToolkit, asks for.
@@ -388,16 +389,3 @@ def _parse(shape: str, tokens: list[str], formats: set[str]) -> Script:
                 reason = "a quoted -l"
         at = match.end()
     return Script(True, tuple(members), output_format, reason)
-
-
-def cached(host: Host, name: str) -> list[str]:
-    """Return where the loader's cache has a library, as `ldconfig -p` has it, which Triton asks."""
-    try:
-        data = host.read("/etc/ld.so.cache", 16 << 20)
-    except OSError:
-        return []
-    soname = name.encode()
-    if soname + b"\0" not in data:
-        return []
-    paths = re.findall(rb"\0(/[^\0]*/" + re.escape(soname) + rb")(?=\0)", data)
-    return sorted({path.decode("utf-8", "surrogateescape") for path in paths})

@@ -21,8 +21,9 @@ from cudadoctor.probes.deep import caged
 
 #: For one stage: importing vLLM from a cold disk took 50 s.
 STAGE_S = 120.0
-#: How much longer tvm-ffi's compiler may need: 31 s on two idle cores, over 120 s where they had other work.
-COMPILING = 2
+#: How many times that some may take: tvm-ffi's compiler needs 31 s on two idle cores, over 120 s where they
+#: have other work; what vLLM's LLM imports is four times what vLLM itself does.
+LONGER = {"dlpack": 2, "vllm": 2}
 #: For all of them: below what the engine grants the probe.
 TOTAL_S = 480.0
 
@@ -68,7 +69,7 @@ def probe(
     stage_s: float = STAGE_S,
     total_s: float = TOTAL_S,
 ) -> Live:
-    """Return how each stage ended; `stage_s` is for one of them, and twice that where a compiler works."""
+    """Return how each stage ended; `stage_s` is for one of them, and twice that for the slow ones."""
     absent = {
         stage: f"{name} is not installed" for stage, name in _NEEDS.items() if packages.find(name) is None
     }
@@ -102,7 +103,7 @@ def _plan(
     cage = dlpack.writable and dlpack.cache
     return {
         "token": token,
-        "stages": {name: stage_s * (COMPILING if name == "dlpack" else 1) for name in wanted},
+        "stages": {name: stage_s * LONGER.get(name, 1) for name in wanted},
         "through_tvm_ffi": release is not None and (int(release[1]), int(release[2])) >= (0, 4),
         "cached": dlpack.cache,
         "cache": f"{folder}/tvm_ffi_cache_dir" if cage else "",
@@ -218,9 +219,15 @@ def _owned(host: Host, packages: Packages, paths: Sequence[str]) -> Iterator[Loa
         return
     files = {path: name for name, path in _recorded(host, packages)}
     for path in paths:
-        name = path.rpartition("/")[2]
-        others = (other for other in files if other.rpartition("/")[2] == name and other != path)
+        others = (other for other in files if _soname(other) == _soname(path) and other != path)
         yield LoadedLibrary(path, files.get(path, ""), tuple(others))
+
+
+def _soname(path: str) -> str:
+    """Return "libcublas.so.12" for libcublas.so.12.8.4.1, as a file is called where links lead to it."""
+    name = path.rpartition("/")[2]
+    match = re.match(r"(lib[\w-]+?)(?:-[0-9a-f]{8})?(\.so(?:\.\d+)?)", name)
+    return f"{match[1]}{match[2]}" if match else name
 
 
 def _recorded(host: Host, packages: Packages) -> Iterator[tuple[str, str]]:

@@ -26,7 +26,7 @@ from cudadoctor.facts import (
     Target,
 )
 from cudadoctor.host import Host, NotRegular
-from cudadoctor.probes.ldcache import LoaderCache
+from cudadoctor.probes.ldcache import LoaderCache, read_cache
 from cudadoctor.simulate.imports import (
     DRIVER,
     Imported,
@@ -42,8 +42,9 @@ from cudadoctor.simulate.imports import (
 
 #: The extensions that importing a package of the stack loads: the distribution, a folder beside its metadata
 #: and the names in it; `{tag}` stands for the interpreter's own. Listed from the wheels of torch 2.9.0 and
-#: 2.14.1, vLLM 0.12.0, torchvision 0.24.0, torchaudio 2.9.0, triton 3.5.0, flash-attn 2.8.3, xformers 0.0.33
-#: and apache-tvm-ffi 0.1 on 2026-11-21.
+#: 2.14.1, vLLM 0.12.0, torchvision 0.24.0, torchaudio 2.9.0, triton 3.5.0, flash-attn 2.8.3, xformers 0.0.33,
+#: apache-tvm-ffi 0.1 and sgl-kernel 0.3.21 on 2026-11-21. FlashInfer's operators, prebuilt or not, are none:
+#: they are hundreds, and each is opened when it is first called.
 _EXTENSIONS = (
     ("torch", "torch", r"_C{tag}\.so"),
     ("torchvision", "torchvision", r"_C\.so"),
@@ -56,9 +57,12 @@ _EXTENSIONS = (
     ("flash-attn", "", r"flash_attn_2_cuda{tag}\.so"),
     ("flash-attn-3", "flash_attn_3", r"_C\.abi3\.so"),
     ("apache-tvm-ffi", "tvm_ffi/lib", r"libtvm_ffi\.so"),
+    ("sgl-kernel", "sgl_kernel", r"(?:common|flash)_ops\.abi3\.so"),
+    ("sgl-kernel", "sgl_kernel/sm90", r"common_ops\.abi3\.so"),
+    ("sgl-kernel", "sgl_kernel/sm100", r"common_ops\.abi3\.so"),
 )
+_BITSANDBYTES = re.compile(r"libbitsandbytes_cuda(\d{2})(\d+)\.so")
 _TAG = r"(?:\.cpython-{version}-[\w-]+|\.abi3)?"
-_CACHE_LIMIT = 16 << 20
 _UNDEFINED = 20  #: symbols that are named of each library
 _X86_LEVELS = (
     ("x86-64-v4", "avx512f avx512bw avx512cd avx512dq avx512vl"),
@@ -77,7 +81,7 @@ def probe(host: Host, target: Target, environ: Environ, packages: Packages) -> S
     if loader is None:
         return SharedObjects(None, python, reason=reason)
     first, fallback = _preloaded(host, target, packages)
-    extensions = tuple(_extensions(host, target, packages))
+    extensions = (*_extensions(host, target, packages), *_bitsandbytes(host, environ, packages))
     objects = SharedObjects(loader, python, first, fallback, extensions)
     disk = Disk(host, loader)
     if disk.at(python) is None:
@@ -183,6 +187,29 @@ def _extensions(host: Host, target: Target, packages: Packages) -> Iterator[Exte
         matches = re.compile(pattern.replace("{tag}", tag)).fullmatch
         for file in filter(matches, _names(host, place)):
             yield Extension(f"{place}/{file}", name)
+
+
+def _bitsandbytes(host: Host, environ: Environ, packages: Packages) -> Iterator[Extension]:
+    """Return the library that bitsandbytes opens by its path where there is a GPU, as its 0.50.2 chooses it.
+
+    That is the one for torch's CUDA, or of that major the next lower, or else the next higher one.
+    """
+    found, torch = packages.find("bitsandbytes"), packages.torch
+    if found is None or found.problem or torch is None or not torch.cuda:
+        return
+    place = f"{found.location}/bitsandbytes"
+    matches = (_BITSANDBYTES.fullmatch(name) for name in _names(host, place))
+    brought = {(int(match[1]), int(match[2])): match[0] for match in matches if match}
+    major, _, minor = torch.cuda.partition(".")
+    if override := environ.get("BNB_CUDA_VERSION"):
+        major, minor = override[:2], override[2:]
+    wanted = (int(major), int(minor)) if f"{major}{minor}".isdecimal() and minor else (0, 0)
+    near = sorted(release for release in brought if release[0] == wanted[0])
+    if override:
+        near = [release for release in near if release == wanted]
+    lower = [release for release in near if release <= wanted]
+    if near:
+        yield Extension(f"{place}/{brought[lower[-1] if lower else near[0]]}", "bitsandbytes")
 
 
 def _place(distribution: Distribution, folder: str, packages: Packages) -> str:
@@ -309,6 +336,7 @@ class Disk:
         self._subfolders: dict[str, tuple[str, ...]] = {}
         self._cached: dict[str, tuple[CachedLibrary, ...]] = {}
         self._cache: LoaderCache | None = None
+        self._tops = tuple(dict.fromkeys(path.partition("/")[0] for path in loader.subfolders))
 
     def at(self, path: str) -> str | None:
         """See `Disk.at`."""
@@ -321,7 +349,7 @@ class Disk:
             identity = self._host.identity(path)
             key = self._first.setdefault(identity[:2], path)
             if key not in self._files:
-                self._files[key] = elf.read(self._host, path)
+                self._files[key] = elf.read(self._host, path, identity.size_bytes)
             return key
         except NotRegular:
             folder = self._host.kind(path) == "directory"
@@ -342,20 +370,16 @@ class Disk:
         return self._subfolders[folder]
 
     def _existing(self, folder: str) -> Iterator[str]:
-        tops = dict.fromkeys(path.partition("/")[0] for path in self._loader.subfolders)
-        there = {top for top in tops if self._host.kind(f"{folder}/{top}") == "directory"}
-        for path in self._loader.subfolders:
-            if path.partition("/")[0] in there and self._host.kind(f"{folder}/{path}") == "directory":
+        kind = self._host.kind
+        there = [top for top in self._tops if kind(f"{folder}/{top}") == "directory"]
+        for path in self._loader.subfolders if there else ():
+            if path.partition("/")[0] in there and kind(f"{folder}/{path}") == "directory":
                 yield path
 
     def cached(self, name: str) -> Sequence[CachedLibrary]:
         """See `Disk.cached`."""
         if self._cache is None:
-            try:
-                data = self._host.read("/etc/ld.so.cache", _CACHE_LIMIT)
-            except OSError:
-                data = b""
-            self._cache = LoaderCache(data, self._loader.machine)
+            self._cache = LoaderCache(read_cache(self._host), self._loader.machine)
         if name not in self._cached:
             self._cached[name] = self._cache.entries(name)
         return self._cached[name]

@@ -17,14 +17,14 @@ def consumers(packages: Packages, toolkits: Toolkits, environ: Environ) -> tuple
         s.consumer == "torch" and (s.has_nvcc or s.rule in ("CUDA_HOME", "CUDA_PATH"))
         for s in toolkits.selections
     )
-    if packages.flashinfer is not None and prepared and not _leaves_flashinfer(packages, toolkits, environ):
+    if packages.flashinfer is not None and prepared and not leaves_flashinfer(packages, toolkits, environ):
         found.append("flashinfer")
     if packages.torch is not None and prepared:
         found.append("torch")
     return tuple(found)
 
 
-def _leaves_flashinfer(packages: Packages, toolkits: Toolkits, environ: Environ) -> bool:
+def leaves_flashinfer(packages: Packages, toolkits: Toolkits, environ: Environ) -> bool:
     """Return whether FlashInfer is installed but will compile nothing.
 
     vLLM looks for nvcc on PATH, and nowhere else, before it takes FlashInfer at all; with flashinfer-cubin

@@ -28,6 +28,7 @@ class Imported(Struct, eq=False):
     process: Process
     before: int  #: how many objects were there before it
     problems: list[Problem]
+    started: int  #: how many objects came with the program itself
 
     @property
     def new(self) -> list[Loaded]:
@@ -61,6 +62,7 @@ def imports(
     process = Process(disk, objects.loader, library_path, environ.cwd)
     preload = [name for name in re.split("[ :]", environ.get("LD_PRELOAD") or "") if name]
     process.start(objects.python, [*preload, *objects.loader.preload])
+    started = len(process.loaded)
     _open_first(process, objects)
     found = []
     for torch_first in (True, False):
@@ -68,7 +70,8 @@ def imports(
             if (extension.distribution in _TORCH) is torch_first:
                 one = process if torch_first else process.copy()
                 before = 0 if torch_first else len(one.loaded)
-                found.append(Imported(extension, one, before, one.open(extension.path, one.python())))
+                problems = one.open(extension.path, one.python())
+                found.append(Imported(extension, one, before, problems, started))
     return found
 
 
@@ -134,6 +137,19 @@ def lacking(one: Imported) -> Iterator[Lacking]:
                 continue
             if missing := tuple(name for name in need.names if name not in has.object.provides):
                 yield Lacking(needs, has, missing)
+
+
+def reach(one: Imported, objects: SharedObjects) -> tuple[list[Loaded], list[str]]:
+    """Return where the loader looks for the symbols of an extension, and the names that are missing there.
+
+    That is the program with what it preloads, torch's global dependencies, and the extension with all that
+    it needs: not what other imports opened for themselves. For torch's own extension it is everything.
+    """
+    process = one.process
+    if not one.before:
+        return process.below(process.loaded)
+    own = (process.named(path) for path in (*objects.first[:1], one.extension.path))
+    return process.below([*process.loaded[: one.started], *filter(None, own)])
 
 
 def driver(process: Process) -> Loaded | None:

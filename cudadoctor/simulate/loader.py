@@ -7,7 +7,7 @@ What the manual leaves open is as glibc 2.36 does it (elf/dl-load.c, elf/dl-deps
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -92,12 +92,13 @@ class Process:
         self._disk, self._loader, self._cwd = disk, loader, cwd
         self._library_path, self._environment = library_path, tuple[str, ...]()
         self._folders: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._starts: dict[str, list[str]] = {}  # of the paths in a folder
 
     def copy(self) -> Process:
         """Return the same process as one that can go another way."""
         other = Process(self._disk, self._loader, self._library_path, self._cwd)
         other.loaded, other._names, other._files = [*self.loaded], {**self._names}, {**self._files}
-        other._environment, other._folders = self._environment, self._folders
+        other._environment, other._folders, other._starts = self._environment, self._folders, self._starts
         return other
 
     def start(self, path: str, preload: Sequence[str] = (), origin: str = "") -> list[Problem]:
@@ -132,6 +133,20 @@ class Process:
     def resolve(self, name: str, caller: Loaded) -> Loaded | Problem:
         """Return what `name` would lead to for `caller`, loading nothing."""
         return self.copy()._find(name, caller)
+
+    def below(self, roots: Iterable[Loaded]) -> tuple[list[Loaded], list[str]]:
+        """Return these objects and all that they need, in the order in which they came; what is missing."""
+        reached = {id(root): root for root in roots}
+        queue, missing = [*reached.values()], dict[str, None]()
+        for one in queue:
+            for needed in one.object.needed:
+                name = self._put_in(needed, one.origin) or needed
+                if (found := self._names.get(name)) is None:
+                    missing[name] = None
+                elif id(found) not in reached:
+                    reached[id(found)] = found
+                    queue.append(found)
+        return [one for one in self.loaded if id(one) in reached], list(missing)
 
     def named(self, name: str) -> Loaded | None:
         """Return the loaded object that answers to a name, its soname for one."""
@@ -211,9 +226,11 @@ class Process:
     def _lists(self, name: str, by: Loaded) -> Iterator[tuple[str, Iterator[tuple[str, str]]]]:
         """Return, rule by rule, the folders and paths that are tried."""
         if by.object.runpath is None:
-            chain = self._chain(by)
-            for one in chain:
-                yield "RPATH", self._paths(name, self._own(one, "RPATH"))
+            tried: list[tuple[str, ...]] = [()]
+            for one in self._chain(by):
+                if (folders := self._own(one, "RPATH")) not in tried:  # of one wheel many have the same
+                    tried.append(folders)
+                    yield "RPATH", self._paths(name, folders)
         yield "LD_LIBRARY_PATH", self._paths(name, self._environment)
         yield "RUNPATH", self._paths(name, self._own(by, "RUNPATH"))
         if cached := self._cached(name, by):
@@ -260,17 +277,20 @@ class Process:
 
     def _paths(self, name: str, folders: Sequence[str]) -> Iterator[tuple[str, str]]:
         for folder in folders:
-            inside = f"{folder}/" if folder not in ("", "/") else folder
-            for subfolder in self._disk.subfolders(folder):
-                yield folder, f"{inside}{subfolder}/{name}"
-            yield folder, f"{inside}{name}"
+            if (starts := self._starts.get(folder)) is None:
+                inside = f"{folder}/" if folder not in ("", "/") else folder
+                starts = [*(f"{inside}{subfolder}/" for subfolder in self._disk.subfolders(folder)), inside]
+                self._starts[folder] = starts
+            for start in starts:
+                yield folder, start + name
 
     def _cached(self, name: str, by: Loaded) -> str:
         """Return the cache's path for a name: the best for this CPU, else the first for every one."""
+        if not (entries := self._disk.cached(name)):
+            return ""
         levels = [
             folder.rpartition("/")[2] for folder in self._loader.subfolders if "glibc-hwcaps/" in folder
         ]
-        entries = self._disk.cached(name)
         usable = [entry for entry in entries if entry.hwcaps in levels]
         plain = [entry for entry in entries if not entry.hwcaps]
         best = sorted(usable, key=lambda entry: levels.index(entry.hwcaps)) + plain

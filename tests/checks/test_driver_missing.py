@@ -1,5 +1,7 @@
 from typing import Any
 
+from msgspec import structs
+
 from cudadoctor.facts import Driver, DriverLibrary, PciGpu
 from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Outcome, Passed, Skipped
@@ -92,6 +94,12 @@ def test_is_silent_without_a_gpu() -> None:
 def test_is_silent_where_the_gpu_is_set_aside_for_a_virtual_machine() -> None:
     aside = PciGpu("0000:01:00.0", "0x2204", "vfio-pci")
     assert isinstance(outcome(without_module(libraries=(), nvml=NO_NVML, pci=(aside,))), Skipped)
+
+
+def test_a_variable_that_asks_for_gpus_is_no_gpu() -> None:
+    asked = structs.replace(NOTHING, asked_for="all", nvml=NO_NVML)
+    assert isinstance(outcome(asked), Skipped)
+    one(outcome(structs.replace(asked, pci=(PciGpu("0000:01:00.0", "0x2204"),))), Severity.ERROR)
 
 
 def test_leaves_containers_to_the_check_that_knows_them() -> None:

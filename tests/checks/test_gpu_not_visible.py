@@ -66,8 +66,14 @@ def test_reports_a_container_without_its_gpu(container: str, says: str) -> None:
 
 
 def test_reports_a_container_that_asked_for_gpus_and_got_none() -> None:
-    finding = one(outcome(bare(pci=(), asked_for="all"), container="docker"), Severity.ERROR)
-    assert "NVIDIA_VISIBLE_DEVICES=all" in shown(finding)
+    finding = one(outcome(bare(pci=(), asked_for="GPU-1a2b3c4d"), container="docker"), Severity.ERROR)
+    assert "NVIDIA_VISIBLE_DEVICES=GPU-1a2b3c4d" in shown(finding)
+
+
+def test_what_the_image_asks_for_alone_is_no_sign_of_a_gpu() -> None:
+    finding = one(outcome(bare(pci=(), asked_for="all"), container="docker"), Severity.NOTE)
+    assert finding.summary == "this container was started without a GPU, which its image asks for"
+    one(outcome(bare(asked_for="all"), container="docker"), Severity.ERROR)
 
 
 def test_names_the_capability_that_brings_the_library() -> None:

@@ -1,6 +1,6 @@
 """Findings about a stack that could not be taken into use."""
 
-from cudadoctor.facts import Driver, Live, Stage, Target, Unknown
+from cudadoctor.facts import Driver, Live, LoadedLibrary, Stage, Target, Unknown
 from cudadoctor.findings import Evidence, Severity
 from cudadoctor.outcomes import Inconclusive, Outcome, Passed, Skipped
 from cudadoctor.testing import judge
@@ -13,9 +13,9 @@ NAMES = ("driver", "torch", "gpu", "dlpack", "flashinfer", "vllm")
 A_GPU = Driver("580.65", "/proc/driver/nvidia/version")
 
 
-def look(*stages: Stage, driver: Driver | None = None) -> Outcome:
+def look(*stages: Stage, driver: Driver | None = None, libraries: tuple[LoadedLibrary, ...] = ()) -> Outcome:
     told = {stage.name: stage for stage in stages}
-    live = Live(tuple(told.get(name, Stage(name, "passed")) for name in NAMES))
+    live = Live(tuple(told.get(name, Stage(name, "passed")) for name in NAMES), libraries)
     return judge("stack-import-fails", live=live, driver=driver or Driver(), target=TARGET)
 
 
@@ -40,6 +40,20 @@ def test_fp8_alone_is_a_warning() -> None:
     assert one(
         look(Stage("dlpack", "failed", "RuntimeError: float32 came back as another type")), Severity.ERROR
     )
+
+
+def test_a_gpu_whose_memory_others_hold_is_a_warning() -> None:
+    full = Stage("gpu", "failed", "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 MiB")
+    assert one(look(full, driver=A_GPU), Severity.WARNING)
+    assert one(look(Stage("gpu", "failed", "a kernel computed 1, not 1048576"), driver=A_GPU), Severity.ERROR)
+
+
+def test_a_library_that_took_the_place_of_the_environments_own_is_told() -> None:
+    own, other = f"{SITE}/nvidia/cublas/lib/libcublas.so.12", "/usr/local/cuda/lib64/libcublas.so.12.6.4"
+    found = (LoadedLibrary(other, "", (own,)), LoadedLibrary("/usr/lib/libcuda.so.1"))
+    finding = one(look(Stage("gpu", "failed", "CUBLAS_STATUS_NOT_INITIALIZED"), libraries=found))
+    assert finding.evidence[-1] == Evidence(other, f"was loaded, and not {own}")
+    assert isinstance(look(libraries=found), Passed)
 
 
 def test_a_drivers_library_that_does_not_start_counts_only_where_a_gpu_is() -> None:

@@ -24,6 +24,13 @@ def test_reports_an_nvcc_of_another_major() -> None:
     assert finding.remedies[0].fix == "show" and "CUDA 12.8 toolkit" in finding.remedies[0].summary
 
 
+def test_a_toolkit_that_nobody_chose_is_a_note() -> None:
+    found = toolkits(NEWER, rule="the default, as no nvcc is on PATH")
+    alone = packages(flashinfer="")
+    assert one(look(found, alone, environ()), Severity.NOTE)
+    assert one(look(found, packages(), environ()), Severity.WARNING)
+
+
 def test_names_a_toolkit_of_torch_s_major_that_is_there() -> None:
     finding = one(look(toolkits(NEWER, toolkit("/opt/cuda-12.9", "12.9.86"))))
     assert finding.remedies[0].values == {"CUDA_HOME": "/opt/cuda-12.9"}

@@ -2,7 +2,7 @@ import pytest
 
 from cudadoctor.actions import Action, MoveAside, Safety, Show
 from cudadoctor.declare import FIX_HEADINGS
-from cudadoctor.facts import CacheFolder, Caches, Facts, Lock, Unknown
+from cudadoctor.facts import BuiltOp, CacheFolder, Caches, Facts, Lock, Unknown
 from cudadoctor.findings import Remedy
 from cudadoctor.registry import load_fixes
 from tests.checks.cached import EXTENSIONS, OPS, caches, op
@@ -18,6 +18,11 @@ def test_moves_the_operators_of_the_finding_aside() -> None:
     assert planned(seen, f"{OPS}/silu", f"{OPS}/page") == [
         MoveAside(f"{OPS}/silu"), MoveAside(f"{OPS}/page"),
     ]  # fmt: skip
+
+
+def test_moves_an_operator_that_is_built_and_cannot_be_used_aside() -> None:
+    seen = Caches(built=(BuiltOp(f"{OPS}/silu", "silu", "/usr/local/cuda", "libcudart.so.12"),))
+    assert planned(seen, f"{OPS}/silu") == [MoveAside(f"{OPS}/silu")]
 
 
 def test_moves_the_one_cache_of_a_finding_aside() -> None:

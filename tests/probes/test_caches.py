@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from cudadoctor.facts import (
     Caches,
@@ -162,13 +164,14 @@ def test_an_operator_that_comes_prebuilt_is_none_of_them(place: str) -> None:
     assert seen(files, packages("0.5.3", "2.9.0", "12.8", "flashinfer-jit-cache")).ops == ()
 
 
-def test_of_three_hundred_built_operators_no_file_is_opened() -> None:
+def test_of_three_hundred_built_operators_three_are_opened() -> None:
     files: dict[str, object] = {CORE: KEEPS, **PROC, f"{OPS}/last/build.ninja": ninja("last")}
     for number in range(300):
         files |= {f"{OPS}/op{number}/build.ninja": ninja("x"), f"{OPS}/op{number}/op{number}.so": "x"}
     host = Counting(files)
     assert [op.name for op in look(host).ops] == ["last"]
-    assert host.opened == [CORE, f"{OPS}/last/build.ninja", "/proc/self/status"]
+    samples = [f"{OPS}/{name}/build.ninja" for name in ("op232", "op99")]
+    assert host.opened == [CORE, f"{OPS}/last/build.ninja", *samples, "/proc/self/status"]
     assert host.listed == [BASE, OPS, EXTENSIONS]
 
 
@@ -297,6 +300,116 @@ def test_without_caches_there_is_nothing_and_next_to_nothing_is_asked() -> None:
     assert look(host) == Caches()
     assert host.opened == [CORE] and host.listed == [BASE, EXTENSIONS]
     assert look(FakeHost(), Packages(())) == Caches()
+
+
+# --- operators that are built -------------------------------------------------------------------------------
+
+
+def library(folder: Path, *needed: str) -> bytes:
+    """Return a shared library that needs libraries of these names, made by the real linker."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not on PATH")
+    folder.mkdir(exist_ok=True)
+    for name in needed:
+        link = [
+            "gcc",
+            "-shared",
+            "-nostdlib",
+            f"-Wl,-soname,{name}",
+            "-o",
+            f"{folder}/{name}",
+            "-x",
+            "c",
+            "-",
+        ]
+        subprocess.run(link, input="", text=True, check=True)
+    own = ["gcc", "-shared", "-nostdlib", "-Wl,--no-as-needed", "-o", f"{folder}/own.so"]
+    source = ["-x", "c", "/dev/null", "-x", "none", *(f"{folder}/{name}" for name in needed)]
+    subprocess.run([*own, *source], check=True)
+    return (folder / "own.so").read_bytes()
+
+
+def built(so: bytes, *names: str, cuda_home: str = "/opt/cuda") -> dict[str, object]:
+    """Return operators that are built, with a toolkit that is there."""
+    files: dict[str, object] = {f"{cuda_home}/bin/nvcc": "x"}
+    for name in names or ("silu",):
+        files |= {f"{OPS}/{name}/build.ninja": ninja(name, cuda_home), f"{OPS}/{name}/{name}.so": so}
+    return files
+
+
+def test_an_operator_of_a_cuda_that_is_gone_is_told(tmp_path: Path) -> None:
+    so = library(tmp_path, "libcudart.so.13")
+    (op,) = seen(built(so), packages("0.5.3", "2.9.0", "12.8")).built
+    assert (op.path, op.missing, op.gone) == (f"{OPS}/silu", "libcudart.so.13", False)
+
+
+def test_an_operator_of_torchs_own_cuda_is_none_of_them(tmp_path: Path) -> None:
+    so = library(tmp_path, "libcudart.so.12", "libc.so.6")
+    assert seen(built(so), packages("0.5.3", "2.9.0", "12.8")).built == ()
+
+
+@pytest.mark.parametrize(
+    "place", ["/l/libcudart.so.13", "/v/lib/libcudart.so.13", "/usr/lib/libcudart.so.13", "/etc/ld.so.cache"]
+)
+def test_an_operator_of_another_cuda_whose_library_is_found_is_none_of_them(
+    place: str, tmp_path: Path
+) -> None:
+    files = {**built(library(tmp_path, "libcudart.so.13")), place: "...libcudart.so.13..."}
+    assert seen(files, LD_LIBRARY_PATH="/x:/l").built == ()
+
+
+@pytest.mark.parametrize(
+    ("wheel", "version"), [("nvidia-cuda-runtime", "13.0.96"), ("nvidia-cuda-runtime-cu13", "13.0")]
+)
+def test_a_wheel_of_that_cuda_may_be_loaded_already(wheel: str, version: str, tmp_path: Path) -> None:
+    installed = packages("0.5.3", "2.9.0", "12.8")
+    with_wheel = structs.replace(
+        installed, distributions=(*installed.distributions, Distribution(wheel, version, SITE))
+    )
+    assert seen(built(library(tmp_path, "libcudart.so.13")), with_wheel).built == ()
+
+
+def test_where_a_sample_is_of_another_cuda_every_operator_is_looked_at(tmp_path: Path) -> None:
+    so, fine = library(tmp_path, "libcudart.so.13"), library(tmp_path, "libcudart.so.12")
+    files = {**built(so, *(f"op{number}" for number in range(8))), **built(fine, "op3")}
+    assert [op.name for op in seen(files).built] == ["op0", "op1", "op2", "op4", "op5", "op6", "op7"]
+
+
+def deps(header: str) -> bytes:
+    """Return ninja's record of an object of silu that was made of this header."""
+
+    def record(content: bytes, flag: int = 0) -> bytes:
+        return (len(content) | flag).to_bytes(4, "little") + content
+
+    numbers = b"".join(number.to_bytes(4, "little") for number in (0, 7, 0, 1))
+    paths = (record(path.encode() + bytes(-len(path) % 4 + 4)) for path in ("silu/silu.cuda.o", header))
+    return b"# ninjadeps\n\x04\0\0\0" + b"".join(paths) + record(numbers, 1 << 31)
+
+
+def test_an_operator_whose_toolkit_was_removed_is_told() -> None:
+    files = {**built(b"\x7fELF"), f"{OPS}/.ninja_deps": deps("/opt/cuda/include/cuda_runtime.h")}
+    assert seen(files).built == ()
+    del files["/opt/cuda/bin/nvcc"]
+    (op,) = seen(files).built
+    assert op.gone and op.missing == "" and op.cuda_home == "/opt/cuda"
+    own_nvcc = ninja("silu").replace("$cuda_home/bin/nvcc", "/elsewhere/nvcc")
+    assert seen({**files, f"{OPS}/silu/build.ninja": own_nvcc}).built == ()
+    assert seen({**files, f"{SITE}/flashinfer/data/aot/silu/silu.so": "x"}).built == ()
+    for still_there in ({"/opt/cuda/include/cuda_runtime.h": "x"}, {f"{OPS}/.ninja_deps": b""}):
+        assert seen({**files, **still_there}).built == (), "ninja takes what is built for good"
+
+
+def test_without_a_cuda_of_torch_none_of_them_is_judged() -> None:
+    assert (
+        seen({f"{OPS}/silu/build.ninja": ninja("silu"), f"{OPS}/silu/silu.so": "x"}, packages(cuda="")).built
+        == ()
+    )
+
+
+@pytest.mark.parametrize("so", [b"", b"\x7fELF", OSError(errno.EIO, "I/O error")])
+def test_a_damaged_library_is_no_sign_of_another_cuda(so: object) -> None:
+    files = {**built(b""), f"{OPS}/silu/silu.so": so}
+    assert seen(files).built == ()
 
 
 # --- cache folders ------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from cudadoctor.facts import (
     Deep,
     Environ,
     Libraries,
+    NvccOnPath,
     Packages,
     Target,
     Toolkits,
@@ -120,6 +121,13 @@ def test_the_commands_are_the_consumer_s_own() -> None:
 def test_usr_is_not_named_as_an_include_folder_again() -> None:
     found = look(Bench(), toolkits_=toolkits(root="/usr"))
     assert "-isystem" not in named(found, "compile").command
+
+
+def test_a_flashinfer_that_vllm_leaves_alone_is_not_built_for() -> None:
+    found = look(Bench(), packages(vllm="0.12.0"))
+    assert {trial.consumer for trial in found.trials} == {"torch"}
+    on_path = toolkits(nvcc_on_path=NvccOnPath(NVCC, "binary"))
+    assert named(look(Bench(), packages(vllm="0.12.0"), on_path), "link").ended == "ok"
 
 
 def test_without_flashinfer_torch_s_builder_is_tried() -> None:

@@ -65,10 +65,11 @@ def test_nothing_else_is_looked_at_where_torch_does_it_itself() -> None:
 def test_the_forms_of_tvm_ffi_are_told_apart() -> None:
     new = look({SOURCE: TAGGED})
     assert (new.source, new.build, new.switch, new.takes_wheel) == (SOURCE, "script", True, True)
+    stem = f"{CACHE}/libtorch_c_dlpack_addon_torch29"
+    assert [addon.cached for addon in new.addons] == [f"{stem}-cpu-*.so", f"{stem}-cuda-*.so"]
     tag = hashlib.sha256(b"2.9.0+cu128|cxx11abi=1").hexdigest()[:8]
-    assert [addon.cached for addon in new.addons] == [
-        f"{CACHE}/libtorch_c_dlpack_addon_torch29-{device}-{tag}.so" for device in ("cpu", "cuda")
-    ]
+    other = look({SOURCE: TAGGED, f"{stem}-cpu-01234567.so": b""}).addon("cpu")
+    assert other is not None and (other.cached, other.exists) == (f"{stem}-cpu-{tag}.so", False)
     old = look({SOURCE: UNTAGGED})
     assert old.addons[0].cached == f"{CACHE}/{PLAIN}"
     oldest = look({SOURCE: INLINE})

@@ -7,6 +7,7 @@ from cudadoctor.facts import Driver, Environ, Gpu, Variable
 from cudadoctor.host import Ran
 from cudadoctor.probes.driver import probe, understood
 from cudadoctor.testing import FakeHost, Link, Special
+from tests.elves import loader_cache
 
 LIB = "/usr/lib/x86_64-linux-gnu"
 ELF64 = b"\x7fELF\x02\x01\x01" + bytes(11) + (62).to_bytes(2, "little")
@@ -30,9 +31,7 @@ def pci(address: str, vendor: str = "0x10de", kind: str = "0x030000", driver: st
 
 
 def cache(*paths: str) -> dict[str, object]:
-    return {
-        "/etc/ld.so.cache": b"glibc-ld.so.cache1.1\0" + b"".join(f"{p}\0".encode() for p in ("x", *paths))
-    }
+    return {"/etc/ld.so.cache": loader_cache(*paths)}
 
 
 def real(name: str, folder: str = LIB, version: str = "550.54.14") -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import subprocess
 import time
 import venv
@@ -12,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from cudadoctor.facts import Dlpack, Live, Stage
+from cudadoctor.facts import Dlpack, Live, LoadedLibrary, Stage
 from cudadoctor.host import RealHost
 from cudadoctor.probes import environ as environ_probe
 from cudadoctor.probes import live
 from cudadoctor.probes import packages as packages_probe
 from cudadoctor.probes import target as target_probe
 from cudadoctor.probes.target import Request
+from tests.real.conftest import _do_without
 from tests.real.test_deep import alive
 
 Import = Callable[..., Live]
@@ -33,6 +35,28 @@ def zeros(count, dtype=float32): return Tensor()
 def from_dlpack(tensor): return tensor
 """
 VLLM = "import torch\n__version__ = '0.12.0'\n"
+#: As much of the driver's library as is asked, which counts one GPU.
+LIBCUDA = """
+int cuInit(unsigned flags) { return STATUS; }
+int cuDriverGetVersion(int *version) { *version = 12080; return 0; }
+int cuDeviceGetCount(int *count) { *count = 1; return 0; }
+int cuGetErrorName(int status, const char **name) { *name = "CUDA_ERROR_UNKNOWN"; return 0; }
+"""
+#: And as much of torch on a GPU.
+ON_GPU = """
+class Values:
+    def __mul__(self, other): return self
+    __add__ = __mul__
+    def sum(self): return self
+    def item(self): return 1048576
+def arange(count, device, dtype):
+    assert (count, device, dtype) == (1024, "cuda:0", float32)
+    return Values()
+class cuda:
+    init = staticmethod(lambda: None)
+    device_count = staticmethod(lambda: 1)
+    get_device_name = staticmethod(lambda index: f"GPU {index}")
+"""
 LEAVES_A_CHILD = """
 import subprocess
 child = subprocess.Popen(["sleep", "300"])
@@ -49,8 +73,9 @@ def imported(tmp_path: Path) -> Iterator[Import]:
     place = tmp_path / "tmp"
     place.mkdir()
 
-    def run(stage_s: float = 20, total_s: float = 60, **modules: str) -> Live:
+    def run(stage_s: float = 20, total_s: float = 60, driver: Path | None = None, **modules: str) -> Live:
         variables = {**os.environ, "TMPDIR": str(place), "HOME": str(tmp_path / "home")}
+        variables |= {"LD_LIBRARY_PATH": str(driver)} if driver else {}
         host = RealHost(variables)
         target = target_probe.probe(host, Request(prefix=str(prefix)))
         for name, code in modules.items():
@@ -72,6 +97,33 @@ def plant(site: Path, name: str, code: str) -> None:
     info.mkdir()
     text = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 0.5.3\n\n"
     (info / "METADATA").write_text(text)
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Callable[..., Path]:
+    """Return `driver(status=0)`, which makes a folder with a driver's library that starts so."""
+    gcc = shutil.which("gcc")
+    if gcc is None:
+        _do_without("gcc is not on PATH")
+
+    def make(status: int = 0) -> Path:
+        folder = tmp_path / "driver"
+        folder.mkdir()
+        shared = [
+            gcc,
+            f"-DSTATUS={status}",
+            "-shared",
+            "-fPIC",
+            "-x",
+            "c",
+            "-",
+            "-o",
+            f"{folder}/libcuda.so.1",
+        ]
+        subprocess.run(shared, input=LIBCUDA, text=True, check=True)
+        return folder
+
+    return make
 
 
 def stage(found: Live, name: str) -> Stage:
@@ -117,6 +169,131 @@ def test_without_a_gpu_its_stage_is_not_reached(imported: Import) -> None:
         pytest.skip("this machine has a GPU")
     assert stage(found, "driver").message.startswith("no ")
     assert stage(found, "gpu") == Stage("gpu", "not-reached", "no GPU", stage(found, "gpu").seconds)
+
+
+def test_a_gpu_is_allocated_on_and_computes(imported: Import, driver: Callable[..., Path]) -> None:
+    found = imported(torch=TORCH + ON_GPU, driver=driver())
+    assert stage(found, "driver").message == "CUDA 12.8, 1 GPU(s)"
+    assert stage(found, "gpu") == Stage("gpu", "passed", "GPU 0", stage(found, "gpu").seconds)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (
+            "cuda.init = staticmethod(lambda: exec('raise RuntimeError(\"too old\")'))",
+            "RuntimeError: too old",
+        ),
+        ("cuda.device_count = staticmethod(lambda: 0)", "RuntimeError: torch counts no GPU, the driver 1"),
+        ("Values.item = lambda self: 7", "RuntimeError: a kernel computed 7, not 1048576"),
+        ("del cuda", "AttributeError: module 'torch' has no attribute 'cuda'"),
+    ],
+)
+def test_a_gpu_that_does_not_do_it_fails_its_stage_alone(
+    imported: Import, driver: Callable[..., Path], code: str, says: str
+) -> None:
+    found = imported(torch=f"{TORCH}{ON_GPU}{code}\n", vllm=VLLM, driver=driver())
+    assert (stage(found, "gpu").ended, stage(found, "gpu").message) == ("failed", says)
+    assert stage(found, "dlpack").ended == stage(found, "vllm").ended == "passed"
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import os; os.abort()", "the process died of SIGABRT"),
+        ("import time; time.sleep(300)", "did not end within 1 s"),
+    ],
+)
+def test_a_kernel_that_kills_or_hangs_is_the_stage_of_the_gpu(
+    imported: Import, driver: Callable[..., Path], code: str, says: str
+) -> None:
+    kernel = f"def item(self):\n  {code}\nValues.item = item\n"
+    found = imported(torch=TORCH + ON_GPU + kernel, driver=driver(), stage_s=1 if "sleep" in code else 20)
+    assert ended(found)["torch"] == "passed" and ended(found)["dlpack"] == "not-reached"
+    assert (stage(found, "gpu").ended, stage(found, "gpu").message) == ("failed", says)
+    assert any("in item" in line for line in stage(found, "gpu").stderr)
+
+
+def test_a_driver_that_does_not_start_keeps_the_gpu_out_of_reach(
+    imported: Import, driver: Callable[..., Path]
+) -> None:
+    found = imported(torch=TORCH + ON_GPU, driver=driver(999))
+    assert stage(found, "driver").message == "RuntimeError: cuInit says CUDA_ERROR_UNKNOWN (999)"
+    assert stage(found, "gpu").message == "the driver does not start"
+
+
+def test_the_libraries_that_are_loaded_are_told_from_those_that_lie_about(
+    imported: Import, driver: Callable[..., Path], tmp_path: Path
+) -> None:
+    system, files = tmp_path / "system", ("libcudart.so.12", "libcublas.so.12", "libother.so.1")
+    system.mkdir()
+    shutil.copy(driver() / "libcuda.so.1", system / "libcublas.so.12.6.4")
+    (system / "libcublas.so.12").symlink_to("libcublas.so.12.6.4")
+    (site,) = tmp_path.glob("env/lib/python3.*/site-packages")
+    for file in files:
+        own = site / f"nvidia/lib/{file}"
+        own.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / "driver/libcuda.so.1", own)
+    plant(site, "nvidia_cublas_cu12", "")
+    record = "".join(f"nvidia/lib/{file},sha256=x,1\n" for file in files)
+    (site / "nvidia_cublas_cu12-0.5.3.dist-info/RECORD").write_text(record)
+    loads = [
+        site / "nvidia/lib/libcudart.so.12",
+        site / "nvidia/lib/libother.so.1",
+        system / "libcublas.so.12",
+    ]
+    code = f"import ctypes\nfor path in {list(map(str, loads))!r}: ctypes.CDLL(path)\n"
+    found = imported(torch=f"{code}raise ImportError('too late')", driver=tmp_path / "driver")
+    assert found.libraries == (
+        LoadedLibrary(str(tmp_path / "driver/libcuda.so.1")),
+        LoadedLibrary(str(site / "nvidia/lib/libcudart.so.12"), "nvidia-cublas-cu12"),
+        LoadedLibrary(f"{system}/libcublas.so.12.6.4", "", (f"{site}/nvidia/lib/libcublas.so.12",)),
+    )
+
+
+LAZY = "__version__ = '0.12.0'\ndef __getattr__(name):\n  {}\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "on_gpu", "says"),
+    [
+        (
+            "raise ImportError('tokenizers<0.20 is required')",
+            False,
+            "ImportError: tokenizers<0.20 is required",
+        ),
+        ("raise ImportError('libcuda.so.1: cannot open')", True, "ImportError: libcuda.so.1: cannot open"),
+        (
+            "raise RuntimeError('Failed to infer device type')",
+            True,
+            "RuntimeError: Failed to infer device type",
+        ),
+    ],
+)
+def test_what_vllm_imports_late_counts(
+    imported: Import, driver: Callable[..., Path], code: str, on_gpu: bool, says: str
+) -> None:
+    found = imported(torch=TORCH + ON_GPU, vllm=LAZY.format(code), driver=driver() if on_gpu else None)
+    assert (stage(found, "vllm").ended, stage(found, "vllm").message) == ("failed", says)
+
+
+@pytest.mark.parametrize(
+    "code", ["raise ImportError('libcuda.so.1: cannot open')", "raise RuntimeError('Failed to infer device')"]
+)
+def test_what_vllm_cannot_have_without_a_gpu_is_no_failure(imported: Import, code: str) -> None:
+    found = imported(torch=TORCH, vllm=LAZY.format(code))
+    if stage(found, "driver").ended == "passed":
+        pytest.skip("this machine has a GPU")
+    assert stage(found, "vllm").ended == "not-reached"
+    assert stage(found, "vllm").message.startswith("0.12.0; no GPU, and LLM asks for one: ")
+
+
+def test_a_torch_that_was_half_removed_is_no_torch(imported: Import, tmp_path: Path) -> None:
+    (site,) = tmp_path.glob("env/lib/python3.*/site-packages")
+    plant(site, "torch", "")
+    (site / "torch/__init__.py").unlink()
+    found = imported(vllm=VLLM)
+    assert stage(found, "torch").message == f"ImportError: torch is a folder without code: {site}/torch"
 
 
 def test_an_import_error_stops_what_builds_on_it_alone(imported: Import) -> None:

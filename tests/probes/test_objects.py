@@ -175,6 +175,38 @@ def test_extensions_of_another_python_are_left_out(stack: Stack) -> None:
     assert names == ["_C.abi3.so", "_C.cpython-312-x86_64-linux-gnu.so"]
 
 
+@pytest.mark.parametrize(
+    ("brought", "override", "opened"),
+    [
+        (("126", "128", "130"), "", "128"),
+        (("121", "126", "132"), "", "126"),
+        (("118", "129"), "", "129"),
+        (("118", "130"), "", None),
+        (("124", "128", "130"), "130", "130"),
+        (("124", "128"), "126", None),
+        (("124", "128"), "new", None),
+    ],
+)
+def test_bitsandbytes_opens_one_library(
+    brought: tuple[str, ...], override: str, opened: str | None, stack: Stack
+) -> None:
+    stack.wheel("bitsandbytes", "0.50.2")
+    for release in (*brought, "cpu"):
+        name = f"libbitsandbytes_cuda{release}.so".replace("cudacpu", "cpu")
+        stack.library(f"bitsandbytes/{name}", "libcublas.so.12")
+    facts = stack.facts(**({"BNB_CUDA_VERSION": override} if override else {}))
+    paths = [one.path for one in objects(facts).extensions if one.distribution == "bitsandbytes"]
+    assert [Path(path).name for path in paths] == ([f"libbitsandbytes_cuda{opened}.so"] if opened else [])
+
+
+def test_sgl_kernel_s_operators_are_extensions(stack: Stack) -> None:
+    stack.wheel("sgl-kernel", "0.3.21")
+    for name in ("flash_ops", "spatial_ops", "sm90/common_ops", "sm100/common_ops"):
+        stack.library(f"sgl_kernel/{name}.abi3.so", "libnuma.so.1")
+    found = [one.path.partition("sgl_kernel/")[2] for one in objects(stack.facts()).extensions]
+    assert found[1:] == ["flash_ops.abi3.so", "sm90/common_ops.abi3.so", "sm100/common_ops.abi3.so"]
+
+
 def test_facts_that_were_written_down_answer_as_the_machine_does(stack: Stack, tmp_path: Path) -> None:
     """Also after a way through JSON, and for the LD_LIBRARY_PATHs that a check may try."""
     path = f"{tmp_path}/a:{stack.site}/nvidia/cuda/lib"

@@ -138,14 +138,16 @@ def site(prefix: Path) -> Path:
     return next(prefix.glob("lib/python3.*/site-packages"))
 
 
-def test_a_healthy_stack_passes_every_stage_and_no_check_complains(stack: Path) -> None:
+def test_a_stack_passes_every_stage_but_for_what_is_known_to_conflict(stack: Path) -> None:
     variables = {**os.environ, "VIRTUAL_ENV": str(stack), "PATH": f"{stack}/bin:{os.environ['PATH']}"}
     facts = engine.collect(RealHost(variables), NEEDED | {"live"}, Request(deep=True))
     assert isinstance(facts.live, Live), facts.live
     ended = {stage.name: stage.ended for stage in facts.live.stages}
-    assert "failed" not in ended.values(), facts.live
+    healthy = isinstance(judge("requirement-conflict", facts), Passed)
+    failed = {name for name, how in ended.items() if how == "failed"}
+    assert failed <= (set() if healthy else {"vllm"}), facts.live
     assert ended["torch"] == ended["dlpack"] == ended["flashinfer"] == "passed"
-    assert isinstance(judge("stack-import-fails", facts), Passed)
+    assert isinstance(judge("stack-import-fails", facts), Passed) == (not failed)
     assert isinstance(judge("fp8-dlpack-unsupported", facts), Passed)
     owners = {library.path.rpartition("/")[2].partition(".")[0]: library for library in facts.live.libraries}
     assert owners["libcublas"].distribution.startswith("nvidia-cublas"), owners
@@ -180,10 +182,9 @@ def test_switched_off_fp8_fails(old: Path) -> None:
     assert says_the_same(collected(old, TVM_FFI_DISABLE_TORCH_C_DLPACK="")) == "nobody"
 
 
-def test_a_cache_that_cannot_be_written_to_is_told(old: Path) -> None:
-    if os.access("/sys", os.W_OK):
-        pytest.skip("/sys can be written to")
-    assert says_the_same(collected(old, TVM_FFI_CACHE_DIR="/sys/tvm-ffi")) == "nobody"
+def test_a_cache_that_cannot_be_written_to_is_told(old: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()  # root may write to any folder, and below no file
+    assert says_the_same(collected(old, TVM_FFI_CACHE_DIR=str(tmp_path / "file/cache"))) == "nobody"
 
 
 def test_the_build_needs_setuptools(copy: Callable[..., Path], empty: dict[str, str], gxx: str) -> None:

@@ -22,7 +22,7 @@ from cudadoctor.facts import DynamicLoader, Environ, SharedObjects
 from cudadoctor.findings import Severity
 from cudadoctor.host import RealHost
 from cudadoctor.outcomes import Failed, Passed, Skipped
-from cudadoctor.probes.ldcache import LoaderCache
+from cudadoctor.probes.ldcache import LoaderCache, cached
 from cudadoctor.probes.objects import Disk, dynamic_loader
 from cudadoctor.probes.target import Request
 from cudadoctor.simulate.imports import imports
@@ -276,10 +276,24 @@ def test_reads_the_cache_as_ldconfig_writes_it(program: Path, tmp_path: Path, lo
         if "x86-64" in notes or loader.machine != "x86_64":
             hwcap = re.search(r'hwcap: "([^"]+)"', notes)
             told.setdefault(name, []).append((path, hwcap[1] if hwcap else ""))
-    read = LoaderCache(cache.read_bytes(), loader.machine)
+    read, whole = LoaderCache(cache.read_bytes(), loader.machine), LoaderCache(cache.read_bytes(), "")
     assert len(told) > 2
     for name, entries in told.items():
         assert [(entry.path, entry.hwcaps) for entry in read.entries(name)] == entries
+        assert whole.entries(name) == read.entries(name)
+
+
+def test_tells_of_this_machine_s_cache_what_ldconfig_tells(loader: DynamicLoader) -> None:
+    ldconfig = shutil.which("ldconfig", path=f"{os.environ['PATH']}:/sbin:/usr/sbin")
+    if ldconfig is None:
+        _do_without("ldconfig is not here")
+    printed = subprocess.run([ldconfig, "-p"], check=True, capture_output=True, text=True).stdout
+    told: dict[str, list[str]] = {}
+    for name, path in re.findall(r"^\t(\S+) \(.*?\) => (.*)$", printed, re.MULTILINE):
+        told.setdefault(name, []).append(path)
+    assert "libc.so.6" in told
+    assert {name: cached(HOST, name) for name in told} == told
+    assert cached(HOST, "libnowhere.so.1") == []
 
 
 # --- a real stack -------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from cudadoctor.probes import compilers, environ, libraries, machine, target, to
 from cudadoctor.probes.conda import probe as conda_probe
 from cudadoctor.probes.target import Request
 from cudadoctor.testing import judge
+from tests.elves import loader_cache
 
 
 class WithDriver(RealHost):
@@ -15,7 +16,7 @@ class WithDriver(RealHost):
 
     def __init__(self, folder: Path, environ: dict[str, str]) -> None:
         super().__init__(environ)
-        self._cache = b"glibc-ld.so.cache1.1\0libcuda.so.1\0" + bytes(folder / "libcuda.so.1") + b"\0"
+        self._cache = loader_cache(f"{folder}/libcuda.so.1")
 
     def read(self, path: str, limit_bytes: int = 4 << 20) -> bytes:
         return self._cache if path == "/etc/ld.so.cache" else super().read(path, limit_bytes)
