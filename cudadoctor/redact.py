@@ -173,9 +173,12 @@ def _hide(value: Any) -> Any:
 #: One of these is in every text that holds a secret. Nearly every report has none of them and is spared the
 #: search with the patterns below, which would cost more than all the rest.
 _MARKS = (
-    "hf_", "gho_", "ghp_", "ghs_", "ghu_", "ghr_", "github_pat_", "glpat-", "nvapi-", "sk-", "xox", "npm_",
+    "gho_", "ghp_", "ghs_", "ghu_", "ghr_", "github_pat_", "glpat-", "nvapi-", "xox", "npm_",
     "pypi-AgE", "AIza", "AKIA", "ASIA", "eyJ", "earer", "uthorization", "UTHORIZATION",
 )  # fmt: skip
+#: These two stand in many a harmless name (hf_transfer, disk-full): they count with what a token has behind.
+_SHORT_MARKS = ("hf_", "sk-")
+_SHORT_MARKED = r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{12}|sk-[A-Za-z0-9_-]{20})"
 _NAME_ENDS = (
     "token", "secret", "password", "passwd", "passphrase", "_pass", "credential", "credentials", "key",
     "key_id", "key-id",
@@ -186,6 +189,8 @@ def _may_hold_secrets(strings: Iterable[str]) -> bool:
     """Return whether any of these texts can hold a secret; it is never wrong with False."""
     text = "\n".join(strings)
     if any(mark in text for mark in _MARKS) or ("://" in text and ("@" in text or "/t/" in text)):
+        return True
+    if any(mark in text for mark in _SHORT_MARKS) and re.search(_SHORT_MARKED, text):
         return True
     before = text.lower().split("=")
     return any(_ends_in_secret_name(part) for part in before[:-1])

@@ -112,6 +112,7 @@ MAY: dict[str, set[str]] = {
     },
     "cudadoctor/probes": {
         "msgspec",
+        "cudadoctor.actions",
         "packaging",
         "cudadoctor.bounded",
         "cudadoctor.elf",

@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from msgspec import structs
 
 from cudadoctor import __version__
-from cudadoctor.bounded import Call
 from cudadoctor.commands.look import facts_for
 from cudadoctor.config import Config, load_config
 from cudadoctor.declare import Check
-from cudadoctor.engine import everything, examine, needed
+from cudadoctor.engine import examine, needed
 from cudadoctor.findings import Severity
 from cudadoctor.mistakes import UserMistake, nearest
 from cudadoctor.outcomes import Failed, Outcome
@@ -28,18 +27,13 @@ HEAD = ("target", "environ", "packages", "toolkits", "machine")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check the target and print the report; return its exit code.
-
-    Where every check runs, looking begins at once: compilers are asked while the checks are being loaded.
-    """
+    """Check the target and print the report; return its exit code."""
     started = time.perf_counter()
-    at_once = not options.names and not options.deep
-    looking = Call(lambda: facts_for(options, everything())) if at_once else None
     registry = load()
     config = load_config(options.config or "", options.no_config, registry)
     ignored = [*options.ignore, *config.ignore]
     checks = choose(registry, options.names, ignored)
-    facts = looking.result() if looking else facts_for(options, needed(checks, options.deep, HEAD))
+    facts = facts_for(options, needed(checks, options.deep, HEAD))
     outcomes: list[Outcome] = examine(facts, checks, registry.own())
     outcomes += failures(registry, options.names, ignored)
     report = Report(

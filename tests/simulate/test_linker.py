@@ -4,7 +4,8 @@ import pytest
 
 from cudadoctor.facts import Libraries, LibraryFile, LibraryKind, LinkDirectory, LinkSearch
 from cudadoctor.probes.compilers import _emulation, _folders_of, _weave
-from cudadoctor.probes.libraries import describe, inventory, read_script
+from cudadoctor.probes.libraries import describe, inventory
+from cudadoctor.probes.linker_script import read_script
 from cudadoctor.simulate.linker import Linker, Passed, Resolution, detours, expand, file_names
 from cudadoctor.testing import FakeHost, Link, Special
 
