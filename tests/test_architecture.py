@@ -10,7 +10,7 @@ PURE = {"__future__", "collections", "enum", "functools", "itertools", "posixpat
 
 #: What each room may import beside the standard library; the longest matching name counts.
 MAY: dict[str, set[str]] = {
-    "cudadoctor/facts.py": {"msgspec"},
+    "cudadoctor/facts": {"msgspec", "cudadoctor.facts"},
     "cudadoctor/findings.py": {"msgspec"},
     "cudadoctor/outcomes.py": {"msgspec", "cudadoctor.findings"},
     "cudadoctor/host.py": {"psutil", "distro"},
