@@ -133,7 +133,7 @@ def _paths(home: str, user: str) -> re.Pattern[str]:
     whole, name = re.escape(home), re.escape(user)
     if len(user) < 2 or user in _TECHNICAL or re.fullmatch(_TECHNICAL_FORM, user):
         return re.compile(rf"(?P<home>{whole}){_END}")
-    return re.compile(rf"(?P<home>{whole}){_END}|(?<=[/~]){name}{_END}")
+    return re.compile(rf"(?P<home>{whole}){_END}|(?:(?<=[/~])|(?<=/torchinductor_)){name}{_END}")
 
 
 def _gather(value: Any, into: dict[str, None]) -> None:
@@ -176,9 +176,9 @@ _MARKS = (
     "gho_", "ghp_", "ghs_", "ghu_", "ghr_", "github_pat_", "glpat-", "nvapi-", "xox", "npm_",
     "pypi-AgE", "AIza", "AKIA", "ASIA", "eyJ", "earer", "uthorization", "UTHORIZATION",
 )  # fmt: skip
-#: These two stand in many a harmless name (hf_transfer, disk-full): they count with what a token has behind.
-_SHORT_MARKS = ("hf_", "sk-")
-_SHORT_MARKED = r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{12}|sk-[A-Za-z0-9_-]{20})"
+#: These stand in many a harmless name (hf_transfer, disk-full): they count with what a secret has behind.
+_SHORT_MARKS = ("hf_", "sk-", "GPU-", "MIG-")
+_SHORT_MARKED = r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{12}|sk-[A-Za-z0-9_-]{20})|(?:GPU|MIG)-[0-9a-f]{8}-"
 _NAME_ENDS = (
     "token", "secret", "password", "passwd", "passphrase", "_pass", "credential", "credentials", "key",
     "key_id", "key-id",
@@ -211,6 +211,7 @@ class _Forms(Struct, frozen=True):
     header: re.Pattern[str]
     assigned: re.Pattern[str]
     name: re.Pattern[str]
+    uuid: re.Pattern[str]
 
 
 @cache
@@ -249,6 +250,8 @@ def _forms() -> _Forms:
             re.VERBOSE | re.IGNORECASE,
         ),
         name=re.compile(rf"{name}$", re.VERBOSE | re.IGNORECASE),
+        # Of a GPU's number what CUDA_VISIBLE_DEVICES needs: too little to know a machine by.
+        uuid=re.compile(r"((?:GPU|MIG)-[0-9a-f]{8})(?:-[0-9a-f]{2,12})+"),
     )
 
 
@@ -273,6 +276,7 @@ def _masked(text: str) -> str:
     text = forms.url.sub(f"://{SECRET}@", text)
     text = forms.channel.sub(rf"\1{SECRET}", text)
     text = forms.header.sub(rf"\1{SECRET}", text)
+    text = forms.uuid.sub(r"\1", text)
     return forms.assigned.sub(_mask_value, text)
 
 

@@ -312,3 +312,27 @@ def test_a_secret_inside_a_path_leaves_the_rest_of_the_path() -> None:
     redactor = Redactor("/home/ada")
     assert redactor.text("-L/opt/token=abcdefghijk123/lib64:x") == "-L/opt/token=[secret]/lib64:x"
     assert redactor.text("HF_TOKEN=ab/cdefghijklmno+p==") == "HF_TOKEN=[secret]"
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("GPU-1a2b3c4d-0000-1111-2222-333344445555", "GPU-1a2b3c4d"),
+        (
+            "CUDA_VISIBLE_DEVICES=MIG-1a2b3c4d-0000-1111-2222-333344445555,0",
+            "CUDA_VISIBLE_DEVICES=MIG-1a2b3c4d,0",
+        ),
+        ("MIG-GPU-1a2b3c4d-0000-1111-2222-333344445555/7/0", "MIG-GPU-1a2b3c4d/7/0"),
+        ("GPU-1a2b3c4d", "GPU-1a2b3c4d"),
+        ("GPU-hours", "GPU-hours"),
+    ],
+)
+def test_of_a_gpu_s_number_too_little_is_left_to_know_a_machine_by(text: str, masked: str) -> None:
+    redactor = Redactor("/home/alice")
+    assert redactor.text(text) == redactor.text(masked) == masked
+
+
+def test_a_user_s_name_in_the_folder_of_torchinductor_is_masked() -> None:
+    redactor = Redactor("/home/alice")
+    assert redactor.text("/tmp/torchinductor_alice/x") == "/tmp/torchinductor_user/x"
+    assert redactor.text("/tmp/torchinductor_alicex") == "/tmp/torchinductor_alicex"

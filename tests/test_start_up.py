@@ -35,22 +35,36 @@ def loaded_by(*argv: str) -> set[str]:
     return set(found)
 
 
+@pytest.fixture
+def whole(tmp_path: Path) -> str:
+    """Return a healthy environment: what a conflict takes to be explained is loaded for a conflict."""
+    for name, version in (("torch", "2.9.0"), ("numpy", "2.1.0")):
+        folder = tmp_path / f"lib/python3.12/site-packages/{name}-{version}.dist-info"
+        folder.mkdir(parents=True)
+        wants = "Requires-Dist: numpy>=1.26,<3\n" if name == "torch" else ""
+        head = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{wants}\n"
+        (folder / "METADATA").write_text(head)
+    (tmp_path / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.12.4\n")
+    return str(tmp_path)
+
+
 def test_help_imports_neither_msgspec_nor_anything_heavier() -> None:
     loaded = loaded_by("--help")
     assert not loaded & (HEAVY | {"msgspec", "subprocess", "cudadoctor.engine", "cudadoctor.facts"})
 
 
-def test_json_imports_neither_rich_nor_anything_of_the_stack() -> None:
-    loaded = loaded_by("check", "--format", "json", "--no-config")
+def test_json_imports_neither_rich_nor_anything_of_the_stack(whole: str) -> None:
+    loaded = loaded_by("check", "--format", "json", "--no-config", "--prefix", whole)
     assert not loaded & (HEAVY - {"pathlib"}) and "cudadoctor.engine" in loaded
 
 
-def test_json_imports_no_library_that_only_other_machines_need() -> None:
-    assert not loaded_by("check", "--format", "json", "--no-config") & {"psutil", "distro", "logging"}
+def test_json_imports_no_library_that_only_other_machines_need(whole: str) -> None:
+    loaded = loaded_by("check", "--format", "json", "--no-config", "--prefix", whole)
+    assert not loaded & {"psutil", "distro", "logging", "packaging", "shutil"}
 
 
-def test_check_does_without_what_msgspec_takes_where_it_is_installed() -> None:
-    loaded = loaded_by("check", "--format", "json", "--no-config")
+def test_check_does_without_what_msgspec_takes_where_it_is_installed(whole: str) -> None:
+    loaded = loaded_by("check", "--format", "json", "--no-config", "--prefix", whole)
     assert "msgspec" in loaded and not loaded & {"typing_extensions", "inspect"}
 
 

@@ -16,7 +16,7 @@ from cudadoctor.commands.check import choose, failures, suppressed
 from cudadoctor.commands.look import Waiting, facts_for
 from cudadoctor.config import Config, load_config
 from cudadoctor.declare import Check
-from cudadoctor.engine import collect, everything, examine
+from cudadoctor.engine import DEEP, collect, everything, examine
 from cudadoctor.facts import Facts, Target
 from cudadoctor.findings import Severity
 from cudadoctor.host import Host, RealHost
@@ -116,7 +116,7 @@ class Doctor(Struct, frozen=True):
             with Waiting() as waiting:
                 facts = collect(other, everything(), self.request, waiting.tell)
             # What real programs did is not predicted: it stands as it was seen.
-            return structs.replace(facts, deep=seen.deep, live=seen.live)
+            return structs.replace(facts, **{name: getattr(seen, name) for name in DEEP})
 
         return Site(
             host=patient.host,

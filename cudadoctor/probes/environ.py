@@ -39,7 +39,8 @@ NAMES = frozenset((
     "TRANSFORMERS_OFFLINE",
 ))  # fmt: skip
 PREFIXES = ("FLASHINFER_", "VLLM_")
-_SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+#: A name with one of these, or an address of this machine, is no business of a report's.
+_PRIVATE = ("KEY", "TOKEN", "SECRET", "PASS", "AUTH", "CRED", "HOST_IP")
 
 
 def probe(host: Host, target: Target, request: Request | None = None) -> Environ:
@@ -82,7 +83,7 @@ def _judged(target: Target) -> str:
 
 
 def _matters(name: str) -> bool:
-    return name in NAMES or (name.startswith(PREFIXES) and not name.endswith(_SECRETS))
+    return name in NAMES or (name.startswith(PREFIXES) and not any(part in name for part in _PRIVATE))
 
 
 def _folders(host: Host, path: str) -> tuple[str, ...]:

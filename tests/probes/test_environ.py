@@ -42,7 +42,8 @@ def script(text: str, **environ: str) -> Environ:
 
 
 def test_vllm_s_variables_are_kept_but_for_those_that_hold_a_secret() -> None:
-    held = {"VLLM_ATTENTION_BACKEND": "XFORMERS", "VLLM_API_KEY": "x", "VLLM_S3_TOKEN": "y"}
+    private = ("API_KEY", "API_KEYS", "S3_TOKEN", "TOKENS", "AUTH", "PASSWORD_HASH", "HOST_IP")
+    held = {"VLLM_ATTENTION_BACKEND": "XFORMERS", **{f"VLLM_{name}": "x" for name in private}}
     found = probe(FakeHost(FOLDERS, held), target(active=True))
     assert set(found.variables) == {"VLLM_ATTENTION_BACKEND"}
 
