@@ -109,14 +109,14 @@ def _evidence(path: str, places: Sequence[StoragePlace], storage: Storage) -> It
 def _by_hand(place: StoragePlace) -> str:
     """Return the command that repairs the place itself, "" where it is none of the cache's own."""
     path = shlex.quote(place.blocked)
-    if place.why == "file":
-        return f"mv {path} {shlex.quote(place.blocked + '.aside')}"
     if place.why == "dangling":
         return f'mkdir -p "$(readlink -m {path})"'
     if place.why == "missing":
         return f"mkdir -p {path}"
-    # A folder that a variable names may hold anything, and a home folder does.
+    # A folder that a variable names may hold anything, and a home folder does; HOME may be /dev/null.
     own = any(part in f"{place.blocked}/" for part in ("/.cache/", "/.triton/"))
+    if place.why == "file" and own:
+        return f"mv {path} {shlex.quote(place.blocked + '.aside')}"
     if place.why != "refused" or not own or place.source == place.variable:
         return ""
     return f'sudo chown -R "$(id -u):$(id -g)" {path}'

@@ -51,12 +51,14 @@ def probe(
 ) -> Storage:
     """Return each place that a program of the environment writes to, as it would go there now."""
     patient, locks = Patient(host, target, environ, packages, machine.home), _Locks(host)
-    places = tuple(_seen(host, wanted, locks) for wanted in _wanted(patient, dlpack))
+    # Where HOME is a relative path, so are the defaults.
+    wanted = (structs.replace(each, path=_absolute(patient, each.path)) for each in _wanted(patient, dlpack))
+    places = tuple(_seen(host, each, locks) for each in wanted)
     if not any(place.blocked or place.unlocked or place.no_exec or _is_full(place) for place in places):
         return Storage(places)
     spares = (
         _Wanted("environment", f"{target.prefix}/var/cache", "", _DEFAULT),
-        _Wanted("home", f"{machine.home.rstrip('/')}/.cache/stack", "", _DEFAULT),
+        _Wanted("home", _absolute(patient, f"{machine.home.rstrip('/')}/.cache/stack"), "", _DEFAULT),
         _Wanted("temporary", "/tmp", "", _DEFAULT),
     )
     return Storage(

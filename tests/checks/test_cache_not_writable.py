@@ -69,6 +69,8 @@ def test_who_stops_later_or_not_at_all_is_warned(name: str) -> None:
     ("why", "blocked", "says", "does"),
     [
         ("file", "/home/ada/.cache", "is no folder", "mv /home/ada/.cache /home/ada/.cache.aside"),
+        ("file", "/dev/null", "is no folder", ""),
+        ("file", "/etc/passwd", "is no folder", ""),
         ("dangling", "/home/ada/.cache", "leads nowhere", 'mkdir -p "$(readlink -m /home/ada/.cache)"'),
         ("read-only", "/home/ada", "mounted read-only", ""),
         ("refused", "/home/ada", "cannot be written to", ""),

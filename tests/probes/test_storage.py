@@ -1,7 +1,6 @@
 """Where the stack writes to, on machines made in memory, and on a real one without the superuser's rights."""
 
 import errno
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -224,14 +223,20 @@ def test_without_the_superuser_s_rights_a_real_folder_is_closed(tmp_path: Path) 
     home = tmp_path / "home"
     (home / ".cache/flashinfer").mkdir(parents=True)
     (home / ".cache/flashinfer").chmod(0o555)
-    for parent in [home, *home.parents][:5]:
-        if parent.stat().st_uid == os.geteuid():
-            parent.chmod(0o755)
+    for parent in (home, *home.parents):
+        parent.chmod(parent.stat().st_mode | 0o055)  # pytest lets nobody else in
+        if parent.name.startswith("pytest-of-"):
+            break
     found = unprivileged(lambda: look(RealHost({"LOGNAME": "ada"}), home=str(home)))
     told = place(found, "flashinfer")
     assert (told.blocked, told.why) == (f"{home}/.cache/flashinfer", "refused")
     assert told.owner == home.stat().st_uid and told.device == home.stat().st_dev
     assert place(found, "temporary").blocked == ""
+
+
+def test_a_home_that_is_a_relative_path_is_one_from_the_current_folder() -> None:
+    told = place(look(RealHost({"LOGNAME": "ada"}), packages("triton"), home="not/there"), "triton")
+    assert (told.path, told.nearest) == ("/here/not/there/.triton/cache", "/")
 
 
 # --- room and locks -----------------------------------------------------------------------------------------
