@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec import structs
+
 from cudadoctor.declare import Skip, check
 from cudadoctor.facts import BitsAndBytes, Builds, Environ, Packages
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
+from cudadoctor.simulate.builds import library_for
+from cudadoctor.verdicts import pip_install
 
 
 @check
@@ -35,7 +39,7 @@ def bitsandbytes_library_missing(packages: Packages, builds: Builds, environ: En
     override = environ.get("BNB_CUDA_VERSION")
     if override or (override is not None and found.falls_back):
         yield from _overridden(found, override, environ)
-    elif cuda not in found.cuda and not (found.falls_back and _of_major(found, cuda)):
+    elif not library_for(found, cuda):
         yield Finding(
             f"bitsandbytes {found.version} has no library for CUDA {cuda}, which torch is built for",
             Severity.ERROR,
@@ -54,7 +58,7 @@ def _overridden(found: BitsAndBytes, override: str, environ: Environ) -> Iterato
     """Judge BNB_CUDA_VERSION: since 0.50 anything but digits raises, an empty value too."""
     if found.falls_back and not (override.isascii() and override.isdigit()):
         says = "which is no number: bitsandbytes raises a RuntimeError"
-    elif override not in {release.replace(".", "") for release in found.cuda}:
+    elif not library_for(found, "", override):
         says = f"of which bitsandbytes {found.version} has no library"
     else:
         return
@@ -82,7 +86,7 @@ def _remedies(found: BitsAndBytes, cuda: str) -> Iterator[Remedy]:
     other = export("show", BNB_CUDA_VERSION=near[-1].replace(".", "")) if near else None
     if not found.falls_back and cuda.partition(".")[0] in _MAJORS:
         newer = "bitsandbytes>=0.50.0"
-        yield Remedy("pip-install", {"packages": newer}, f'pip install "{newer}"', (other,) if other else ())
+        yield structs.replace(pip_install("pip", newer), instead=(other,) if other else ())
     elif other:
         yield other
 

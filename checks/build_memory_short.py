@@ -10,6 +10,7 @@ from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Environ, Machine, Packages, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate.choice import consumers
+from cudadoctor.versions import numbers
 
 
 class _Unit(Struct, frozen=True):
@@ -79,7 +80,7 @@ def _jobs(environ: Environ, machine: Machine) -> _Jobs:
     """Return how many jobs ninja will run: MAX_JOBS where it is all digits, of which 0 means no limit."""
     value = environ.get("MAX_JOBS")
     if value and value.isdecimal():
-        number = int(value)
+        number = numbers(value)[0]
         return _Jobs(
             number or _LARGE.files, f"MAX_JOBS={value}" + ("" if number else ", which means no limit")
         )

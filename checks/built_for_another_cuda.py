@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from cudadoctor.declare import Skip, check
@@ -9,6 +10,7 @@ from cudadoctor.facts import Builds, BuiltFor, Distribution, Packages, SharedObj
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.knowledge.torch import index_for
 from cudadoctor.simulate.builds import is_there, runtimes
+from cudadoctor.verdicts import pip_install
 
 
 @check
@@ -39,7 +41,8 @@ def built_for_another_cuda(packages: Packages, builds: Builds, objects: SharedOb
             yield _by_runtime(each, majors, torch, builds, objects)
     for stated in builds.built_for:
         if stated.distribution in ("torchvision", "torchaudio"):
-            yield from _by_label(stated, torch, builds, stated.distribution in told)
+            remedy = _remedy(stated.distribution, stated.version, torch, packages.find(stated.distribution))
+            yield from _by_label(stated, torch, builds, remedy, stated.distribution in told)
 
 
 def _by_runtime(
@@ -55,11 +58,13 @@ def _by_runtime(
         f"{each.name} {each.version} is built for CUDA {major}, torch {torch.version} for {torch.cuda}",
         Severity.ERROR if fails else Severity.WARNING,
         (Evidence(path, f"needs {name}"), Evidence(builds.torch_source, f"cuda is '{torch.cuda}'")),
-        (_remedy(each.name, each.version, torch),),
+        (_remedy(each.name, each.version, torch, each),),
     )
 
 
-def _by_label(stated: BuiltFor, torch: TorchBuild, builds: Builds, linked: bool) -> Iterator[Finding]:
+def _by_label(
+    stated: BuiltFor, torch: TorchBuild, builds: Builds, remedy: Remedy, linked: bool
+) -> Iterator[Finding]:
     """Judge torchvision's or torchaudio's own word; the library tells the major where it could be read."""
     if stated.cuda == "cpu":
         severity = Severity.WARNING if stated.distribution == "torchvision" else Severity.NOTE
@@ -81,7 +86,7 @@ def _by_label(stated: BuiltFor, torch: TorchBuild, builds: Builds, linked: bool)
             Evidence(stated.source, f"__version__ is '{stated.stated}'"),
             Evidence(builds.torch_source, f"cuda is '{torch.cuda}'"),
         ),
-        (_remedy(stated.distribution, stated.version, torch),),
+        (remedy,),
     )
 
 
@@ -89,8 +94,21 @@ def _same_major(stated: BuiltFor, torch: TorchBuild) -> bool:
     return stated.cuda.partition(".")[0] == torch.cuda.partition(".")[0]
 
 
-def _remedy(name: str, version: str, torch: TorchBuild) -> Remedy:
-    if name in ("torchvision", "torchaudio"):
-        wanted = f"{name}=={version.partition('+')[0]}{index_for(torch.version, torch.cuda)}"
-        return Remedy("show", {}, f"pip install --force-reinstall --no-deps {wanted}")
-    return Remedy("show", {}, f"a build of {name} for CUDA {torch.cuda.partition('.')[0]}")
+def _remedy(name: str, version: str, torch: TorchBuild, installed: Distribution | None) -> Remedy:
+    """Return what brings a build for torch's CUDA; of a version that pins another torch, another version."""
+    if name not in ("torchvision", "torchaudio"):
+        return Remedy("show", {}, f"a build of {name} for CUDA {torch.cuda.partition('.')[0]}")
+    index, public = index_for(torch.version, torch.cuda), version.partition("+")[0]
+    pinned, beside = _pinned(installed), torch.version.partition("+")[0]
+    if pinned and pinned != beside:
+        return pip_install("pip", f"{name}!={public}", f"torch=={beside}", index=index)
+    return pip_install("pip", f"{name}=={public}", again=True, index=index)
+
+
+_PINNED = re.compile(r"torch *\(? *== *([\w.]+)(?:\+\w+)? *\)? *(?:;|$)")
+
+
+def _pinned(installed: Distribution | None) -> str:
+    """Return the torch that a distribution asks for, without its CUDA; "" where it pins none."""
+    matches = map(_PINNED.match, installed.requires if installed else ())
+    return next((match[1] for match in matches if match), "")

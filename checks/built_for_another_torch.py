@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from cudadoctor.declare import Skip, check
 from cudadoctor.facts import Builds, BuiltFor, Packages, SharedObjects, TorchBuild
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.simulate.builds import needs
+from cudadoctor.versions import series
 
 
 @check
@@ -49,15 +49,11 @@ def _counts(each: BuiltFor, torch: TorchBuild, objects: SharedObjects) -> bool:
 
 def _why(each: BuiltFor, torch: TorchBuild, builds: Builds) -> str:
     """Return what differs, or ""."""
-    if each.torch and _minor(each.torch) != _minor(torch.version):
+    if each.torch and series(each.torch) != series(torch.version):
         return f"torch {each.torch}"
     if None not in (each.cxx11_abi, builds.torch_abi) and each.cxx11_abi != builds.torch_abi:
         return f"the {'new' if each.cxx11_abi else 'old'} C++ ABI"
     return ""
-
-
-def _minor(version: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"\d+", version)[:2])
 
 
 def _finding(each: BuiltFor, why: str, torch: TorchBuild, builds: Builds) -> Finding:
@@ -71,7 +67,7 @@ def _finding(each: BuiltFor, why: str, torch: TorchBuild, builds: Builds) -> Fin
         evidence.append(
             Evidence(builds.torch_abi_source, f"torch has the {'new' if builds.torch_abi else 'old'} ABI")
         )
-    wanted = f"torch {'.'.join(_minor(torch.version))}" + (f" and CUDA {torch.cuda}" if torch.cuda else "")
+    wanted = f"torch {series(torch.version)}" + (f" and CUDA {torch.cuda}" if torch.cuda else "")
     return Finding(
         f"{each.distribution} {each.version} is built for {why}, installed is {installed}",
         Severity.ERROR,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from cudadoctor.declare import Skip, check
@@ -40,7 +41,7 @@ def cache_not_executable(storage: Storage) -> Iterator[Finding]:
     if not hit:
         return
     values = moved(storage, hit, elsewhere=True)
-    by_hand = f"sudo mount -o remount,exec $(findmnt -no TARGET -T {hit[0].nearest})"
+    by_hand = f'sudo mount -o remount,exec "$(findmnt -no TARGET -T {shlex.quote(hit[0].nearest)})"'
     yield Finding(
         f"{_COMES_OF_IT[hit[0].name]}: {hit[0].nearest} is mounted noexec",
         Severity.ERROR if any(place.name == "flashinfer" for place in hit) else Severity.WARNING,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from cudadoctor.declare import Skip, check
@@ -52,7 +53,8 @@ def _matters(place: StoragePlace, storage: Storage) -> bool:
 def _finding(hit: list[StoragePlace], storage: Storage) -> Finding:
     first = hit[0]
     values = moved(storage, hit, elsewhere=True)
-    remedy = export("cache-folder", **values) if values else Remedy("show", {}, f"findmnt -T {first.nearest}")
+    look = Remedy("show", {}, f"findmnt -T {shlex.quote(first.nearest)}")
+    remedy = export("cache-folder", **values) if values else look
     serious = any(place.name in ("tvm-ffi", "flashinfer") for place in hit)
     return Finding(
         f"{_COMES_OF_IT[first.name]}: the file system of {first.nearest} gives none",

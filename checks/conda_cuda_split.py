@@ -10,6 +10,7 @@ from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Conda, CondaRecord
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.verdicts import conda_install
+from cudadoctor.versions import numbers
 
 # The parts of conda-forge's and NVIDIA's CUDA 12+ that carry the toolkit's own number. Others do not:
 # cuda-python, cuda-bindings, cuda-core, cuda-pathfinder, cuda-compat, cuda-cccl-impl, and all lib*-dev.
@@ -68,8 +69,8 @@ def _release(record: CondaRecord) -> tuple[int, int] | None:
 
 
 def _parsed(version: str) -> tuple[int, int] | None:
-    match = re.match(r"(\d+)\.(\d+)", version)
-    return (int(match[1]), int(match[2])) if match else None
+    found = numbers(version)
+    return (found[0], found[1]) if found[1:] else None
 
 
 def _must_be_harmless(damaged: list[CondaRecord], releases: set[tuple[int, int]]) -> None:

@@ -15,6 +15,7 @@ from cudadoctor.knowledge.headers import HEADERS, Header
 from cudadoctor.simulate.choice import consumers, judged, nothing_compiles
 from cudadoctor.simulate.lines import include_folders
 from cudadoctor.verdicts import conda_install, pip_install, severity_for
+from cudadoctor.versions import numbers, series
 
 
 @check
@@ -125,20 +126,16 @@ def _looked(toolkit: Toolkit, toolkits: Toolkits) -> tuple[Evidence, ...]:
 
 def _elsewhere(wanted: list[Header], missing: _Missing) -> str:
     """Return another folder of the same CUDA version that has these headers, or ""."""
-    minor, names = _minor(missing.toolkit), {header.name for header in wanted}
+    minor, names = series(missing.toolkit.version), {header.name for header in wanted}
     for folder, directory in missing.toolkits.headers.items():
         if directory.cudart_version == minor and names <= set(directory.headers):
             return folder
     return ""
 
 
-def _minor(toolkit: Toolkit) -> str:
-    return ".".join(toolkit.version.split(".")[:2])
-
-
 def _packages(wanted: list[Header], missing: _Missing) -> Remedy:
     """Return the packages that bring the headers, and the link names with them."""
-    toolkit, minor = missing.toolkit, _minor(missing.toolkit)
+    toolkit, minor = missing.toolkit, series(missing.toolkit.version)
     layouts = {"conda": "conda", "conda-target": "conda", "pip-cu12": "pip12", "pip-cu13": "pip13"}
     column = layouts.get(toolkit.layout, "apt")
     names = dict.fromkeys(getattr(h.package, column).format(mm=minor.replace(".", "-")) for h in wanted)
@@ -146,7 +143,7 @@ def _packages(wanted: list[Header], missing: _Missing) -> Remedy:
 
 
 def _install(column: str, names: list[str], missing: _Missing) -> Remedy:
-    toolkit, minor, conda = missing.toolkit, _minor(missing.toolkit), missing.conda
+    toolkit, minor, conda = missing.toolkit, series(missing.toolkit.version), missing.conda
     if column == "conda":
         prefix = toolkit.root.partition("/targets/")[0]
         version = conda.cuda_version if conda.prefix == prefix else ""
@@ -161,10 +158,9 @@ def _pip(names: list[str], missing: _Missing) -> Remedy:
     installed = {name: d.version for name in names if (d := missing.packages.find(name)) is not None}
     pins = {name: installed.get(name) or _pin(name, missing) for name in names}
     wanted = [f"{name}=={pin}" if pin else name for name, pin in pins.items()]
-    remedy = pip_install(*wanted)
+    remedy = pip_install("pip", *wanted, again=bool(installed))
     if installed:
-        again = remedy.summary.replace("pip install", "pip install --force-reinstall --no-deps")
-        return Remedy("show", {}, again)
+        return remedy
     if all(pins.values()) and _is_in_environment(missing.toolkit, missing.packages):
         return remedy
     remark = "" if all(pins.values()) else "  # the versions that torch pins"
@@ -185,7 +181,7 @@ def _pin(name: str, missing: _Missing) -> str:
             pins |= {found[1]} if found else set()
     if len(pins) == 1:
         return pins.pop()
-    minor = _minor(missing.toolkit)
+    minor = series(missing.toolkit.version)
     return f"{minor}.*" if not pins and minor and _NUMBERED.fullmatch(name) else ""
 
 
@@ -220,6 +216,4 @@ def _addon(packages: Packages) -> bool:
     """Return whether tvm-ffi will compile its torch add-on: torch before 2.10 and no prebuilt one."""
     if packages.torch is None or packages.find("apache-tvm-ffi") is None:
         return False
-    release = packages.torch.version.split("+")[0].split(".")
-    old = release[0] == "2" and release[1].isdigit() and int(release[1]) < 10
-    return old and packages.find("torch-c-dlpack-ext") is None
+    return (2,) <= numbers(packages.torch.version) < (2, 10) and packages.find("torch-c-dlpack-ext") is None

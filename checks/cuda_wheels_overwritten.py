@@ -8,6 +8,7 @@ from cudadoctor.declare import Skip, check
 from cudadoctor.facts import Builds, Packages, SharedFile
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.simulate.builds import required
+from cudadoctor.verdicts import pip_install, pip_uninstall
 
 
 @check
@@ -45,7 +46,7 @@ def _finding(files: list[SharedFile], severity: Severity, needed: set[str], pack
     others = [name for file in files for name in file.owners if name not in needed]
     own = [name for file in files for name in file.owners if name in needed]
     versions = {each.name: each.version for each in packages.distributions}
-    again = " ".join(f"{name}=={versions[name]}" for name in own)
+    again = pip_install("pip", *(f"{name}=={versions[name]}" for name in own), again=True).summary
     if severity is Severity.WARNING:
         lies = "lies" if len(others) == 1 else "lie"
         says = f"{' and '.join(others)} {lies} over {' and '.join(own)}, which torch needs"
@@ -58,11 +59,5 @@ def _finding(files: list[SharedFile], severity: Severity, needed: set[str], pack
             Evidence(file.path, f"is of {file.holds}, and claimed by {' and '.join(file.owners)}")
             for file in files
         ),
-        (
-            Remedy(
-                "show",
-                {},
-                f"pip uninstall -y {' '.join(others)} && pip install --force-reinstall --no-deps {again}",
-            ),
-        ),
+        (Remedy("show", {}, f"{pip_uninstall('pip', *others)} && {again}"),),
     )

@@ -14,6 +14,7 @@ from cudadoctor.facts import Compilers, Environ, Libraries, LibraryFile, Package
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.simulate.choice import consumers
 from cudadoctor.simulate.lines import RUN_TIME, LinkLine, Scene, link_lines, resolve
+from cudadoctor.versions import numbers
 
 _CUDA = re.compile(
     r"lib(cuda|cudart|cudadevrt|cublas|cudnn|cufft|cufile|culibos|cupti|curand|cusolver|cusparse|cutensor|"
@@ -131,8 +132,8 @@ def _better(name: str, folders: list[str], libraries: Libraries) -> str:
     return ""
 
 
-def _numbers(name: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", name.partition(".so")[2])]
+def _numbers(name: str) -> tuple[int, ...]:
+    return numbers(name.partition(".so")[2])
 
 
 def _blocked(scene: Scene) -> dict[str, LinkLine]:

@@ -33,20 +33,22 @@ def driver_library_mismatch(
     """
     severity = severity_without_gpu(packages)
     module = driver.module
-    if not driver.signs() or not module:
+    told = driver.nvml.error == _MISMATCH  # a module is loaded then, whether its file is seen here or not
+    if not told and not (driver.signs() and module):
         raise Skip("no NVIDIA kernel module is loaded")
-    wrong = _wrong(driver)
-    if driver.nvml.error != _MISMATCH and wrong is None:
+    wrong = _wrong(driver) if module else None
+    if not told and wrong is None:
         return
     version = wrong.version if wrong else driver.nvml.version
     where = wrong.path if wrong else driver.nvml.library or "libnvidia-ml.so.1"
-    evidence = [Evidence(driver.module_source, f"the kernel module is {module}")]
+    evidence = [Evidence(driver.module_source, f"the kernel module is {module}")] if module else []
     if version:
         evidence.append(Evidence(where, f"is of {version}"))
-    if driver.nvml.error == _MISMATCH:
+    if told:
         evidence.append(Evidence("NVML", f"{_MISMATCH}: {driver.nvml.reason}"))
-    of = f"of {version}" if version else "of another version"
-    summary = f"the kernel runs the driver {module}, and its libraries are {of}"
+    runs = module or "of another version"
+    of = f"of {version}" if version else "of another version" if module else "not of that"
+    summary = f"the kernel runs the driver {runs}, and its libraries are {of}"
     yield Finding(summary, severity, tuple(evidence), (_remedy(wrong, environ, machine),))
 
 

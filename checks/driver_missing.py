@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from cudadoctor.declare import Skip, check
@@ -32,7 +33,7 @@ def driver_missing(driver: Driver, machine: Machine, packages: Packages) -> Iter
     if not driver.signs():
         raise Skip("no NVIDIA GPU is evident here")
     if machine.container:
-        raise Skip("in a container the driver comes from outside: see gpu-not-visible")
+        raise Skip("in a container the driver comes from outside")
     if not driver.is_evident:
         raise Skip("NVIDIA_VISIBLE_DEVICES asks for GPUs, and none is evident here")
     if not (driver.module or driver.wsl or driver.nvml.ended == "answered"):
@@ -97,7 +98,7 @@ def _without_library(driver: Driver, machine: Machine, severity: Severity) -> Fi
         evidence.append(Evidence(away.path, "is there, where the loader does not look"))
         summary = f"the loader does not find the driver's libcuda.so.1, though {away.path} is there"
         folder = away.path.rpartition("/")[0]
-        command = f"echo {folder} | sudo tee /etc/ld.so.conf.d/nvidia.conf && sudo ldconfig"
+        command = f"echo {shlex.quote(folder)} | sudo tee /etc/ld.so.conf.d/nvidia.conf && sudo ldconfig"
         return Finding(summary, severity, tuple(evidence), (Remedy("show", {}, command),))
     evidence.append(Evidence("/etc/ld.so.cache", "no libcuda.so.1"))
     summary = f"the kernel module {driver.module or 'of the driver'} is loaded, but there is no libcuda.so.1"

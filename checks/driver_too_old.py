@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cudadoctor.declare import CannotTell, Skip, check
-from cudadoctor.facts import Driver, Environ, Machine, Packages, Toolkit, Toolkits
+from cudadoctor.facts import Driver, Environ, Machine, Packages, Toolkit, Toolkits, TorchBuild
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
-from cudadoctor.knowledge.drivers import OLDEST, cuda_of, first_for, number
+from cudadoctor.knowledge.drivers import OLDEST, cuda_of, first_for
 from cudadoctor.simulate.choice import consumers, judged
 from cudadoctor.simulate.devices import visible
 from cudadoctor.simulate.kernels import covers, translates
 from cudadoctor.verdicts import driver_to_get
+from cudadoctor.versions import numbers, series
+
+_MISMATCH = "NVML_ERROR_LIB_RM_VERSION_MISMATCH"
 
 
 @check
@@ -40,22 +43,48 @@ def driver_too_old(
         raise Skip("no torch for CUDA is installed")
     if not driver.version:
         raise Skip("no NVIDIA driver is at work here")
-    major = torch.cuda.partition(".")[0]
+    if driver.nvml.error == _MISMATCH:
+        raise Skip("its kernel module is of another version than its libraries: see driver-library-mismatch")
+    if not numbers(torch.cuda):
+        raise CannotTell(f"torch says that its CUDA is {torch.cuda!r}, which is no version")
     reach = _reach(driver)
-    if not reach:
+    if not numbers(reach):
         raise CannotTell(f"which CUDA the driver {driver.version} is of is not known")
-    if int(major) > number(reach)[0]:
-        yield _finding(driver, f"torch {torch.version}", torch.cuda, reach, Severity.ERROR, machine)
-        return
     who = consumers(packages, toolkits, environ)
     toolkit = judged(toolkits, packages, who) if who else None
-    if toolkit is not None and number(toolkit.version):
+    findings = list(_beyond(reach, driver, torch, toolkit, environ, machine))
+    compat = _compat(driver)
+    if findings and compat is not None:
+        path, farther = compat
+        if not farther or not list(_beyond(farther, driver, torch, toolkit, environ, machine)):
+            raise CannotTell(f"{path} is there to reach farther, and only NVML tells whether it does")
+    yield from findings
+
+
+def _beyond(
+    reach: str, driver: Driver, torch: TorchBuild, toolkit: Toolkit | None, environ: Environ, machine: Machine
+) -> Iterator[Finding]:
+    """Yield what a driver that reaches as far as one CUDA release does not run."""
+    if numbers(torch.cuda)[:1] > numbers(reach)[:1]:
+        yield _finding(driver, f"torch {torch.version}", torch.cuda, reach, Severity.ERROR, machine)
+    elif toolkit is not None and numbers(toolkit.version):
         yield from _of_toolkit(toolkit, reach, driver, environ, machine)
 
 
 def _reach(driver: Driver) -> str:
     """Return the CUDA release that the driver is of, as it says itself or by the table; "" for neither."""
     return driver.nvml.cuda or cuda_of(driver.version)
+
+
+def _compat(driver: Driver) -> tuple[str, str] | None:
+    """Return path and CUDA release of the forward-compatibility library that stands in for the driver's own.
+
+    None where there is none, or where NVML has said how far it reaches. An unknown release is "".
+    """
+    library = driver.library
+    if driver.nvml.cuda or library is None or not library.compat:
+        return None
+    return library.path, cuda_of(library.version) if library.version else ""
 
 
 def _finding(
@@ -78,11 +107,11 @@ def _of_toolkit(
     toolkit: Toolkit, reach: str, driver: Driver, environ: Environ, machine: Machine
 ) -> Iterator[Finding]:
     """Yield what is wrong with the programs that this nvcc makes, though torch itself runs."""
-    release = ".".join(toolkit.version.split(".")[:2])
+    release = series(toolkit.version)
     name = f"nvcc {toolkit.version}"
-    if number(release)[0] > number(reach)[0]:
+    if numbers(release)[:1] > numbers(reach)[:1]:
         yield _finding(driver, name, release, reach, Severity.WARNING, machine)
-    elif number(release) > number(reach) and (gpu := _left_to_ptx(driver, environ)):
+    elif numbers(release) > numbers(reach) and (gpu := _left_to_ptx(driver, environ)):
         value = environ.get("TORCH_CUDA_ARCH_LIST")
         evidence = (
             Evidence(environ.where("TORCH_CUDA_ARCH_LIST"), f"TORCH_CUDA_ARCH_LIST={value}"),
@@ -101,11 +130,17 @@ def _left_to_ptx(driver: Driver, environ: Environ) -> tuple[str, str] | None:
     """Return name and capability of a visible GPU for which TORCH_CUDA_ARCH_LIST leaves PTX alone."""
     entries = (environ.get("TORCH_CUDA_ARCH_LIST") or "").replace(";", " ").split()
     codes = [entry.removesuffix("+PTX") for entry in entries]
-    if not codes or not all(len(number(code.rstrip("a"))) == 2 for code in codes):
+    if not codes or not all(len(numbers(code)) == 2 for code in codes):
         return None  # none, or by the name of a generation
     ptx = [code for code, entry in zip(codes, entries, strict=True) if entry.endswith("+PTX")]
-    for gpu in visible(driver.gpus, environ).gpus:
-        machine_code = any(covers(code, gpu.capability) for code in codes)
-        if gpu.capability and not machine_code and any(translates(code, gpu.capability) for code in ptx):
-            return gpu.name, gpu.capability
-    return None
+    seen = visible(driver.gpus, environ)
+    left = [
+        gpu
+        for gpu in seen.gpus
+        if gpu.capability
+        and not any(covers(code, gpu.capability) for code in codes)
+        and any(translates(code, gpu.capability) for code in ptx)
+    ]
+    if left and not seen.holds(left, seen.gpus):
+        raise CannotTell(seen.doubt)
+    return (left[0].name, left[0].capability) if left else None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Driver, DriverLibrary, Environ
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
-from cudadoctor.knowledge.drivers import number
+from cudadoctor.versions import numbers
 
 #: Cards for which NVIDIA offers no forward compatibility; of professional RTX ones some have it.
 _NEVER = re.compile(r"GeForce|TITAN")
@@ -40,7 +40,7 @@ def forward_compat_in_the_way(driver: Driver, environ: Environ) -> Iterator[Find
         return
     if not library.version or not module:
         raise CannotTell(f"{library.path}: its version, or that of the kernel module, is not known")
-    older = number(library.version) < number(module)
+    older = numbers(library.version) < numbers(module)
     card = next((gpu.name for gpu in driver.gpus if _NEVER.search(gpu.name)), "")
     if not older and not card:
         if not driver.gpus or any(_PERHAPS.search(gpu.name) for gpu in driver.gpus):

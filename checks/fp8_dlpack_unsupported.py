@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator
 
@@ -22,7 +21,8 @@ from cudadoctor.facts import (
 )
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.simulate.dlpack import SWITCH, Scene, Verdict, devices, of_device, verdict
-from cudadoctor.verdicts import pip_install
+from cudadoctor.verdicts import pip_for, pip_install
+from cudadoctor.versions import numbers
 
 _WHEEL = "torch-c-dlpack-ext"
 
@@ -90,7 +90,7 @@ def _remedies(found: Verdict, scene: Scene, caches: Caches, target: Target) -> I
     if wheel := _wheel(scene, target):
         yield wheel
     if found.cause in ("setuptools", "compiler", "read-only"):
-        yield _repair(found, target)
+        yield _repair(found, target, scene.packages)
     yield Remedy(
         "show", {}, "vLLM 0.17 or later, which brings torch 2.10; or --kv-cache-dtype auto, without FP8"
     )
@@ -114,21 +114,21 @@ def _aside(found: Verdict, scene: Scene, caches: Caches) -> Remedy:
 def _wheel(scene: Scene, target: Target) -> Remedy | None:
     """Return the install that makes the prebuilt add-on count; None where there is none for this torch."""
     dlpack, torch = scene.dlpack, scene.packages.torch
-    minor = re.match(r"2\.(\d+)", torch.version) if torch else None
+    release = numbers(torch.version)[:2] if torch else ()
     # The wheel 0.1.5 holds libraries for torch 2.4 to 2.9 (its file list, 2026-11-21).
-    if minor is None or not 4 <= int(minor[1]) <= 9 or not dlpack.takes_wheel:
+    if not (2, 4) <= release <= (2, 9) or not dlpack.takes_wheel:
         return None
     wanted = [] if dlpack.wheel else [_WHEEL]
     wanted += ["packaging"] if "packaging" in dlpack.missing else []
     if not wanted:
         return None
-    return pip_install(*wanted, program=f"{shlex.quote(target.python or 'python3')} -m pip")
+    return pip_install(pip_for(target, scene.packages), *wanted)
 
 
-def _repair(found: Verdict, target: Target) -> Remedy:
+def _repair(found: Verdict, target: Target, packages: Packages) -> Remedy:
     """Return what makes the build work."""
     if found.cause == "setuptools":
-        return pip_install("setuptools", program=f"{shlex.quote(target.python or 'python3')} -m pip")
+        return pip_install(pip_for(target, packages), "setuptools")
     if found.cause == "read-only":
         return Remedy("show", {}, "export TVM_FFI_CACHE_DIR=/path  # a folder that you may write to")
     return Remedy("show", {}, "export CXX=g++  # a compiler that works: g++ of Debian, gxx_linux-64 of conda")

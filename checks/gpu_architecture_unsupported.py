@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cudadoctor.declare import CannotTell, Skip, check
-from cudadoctor.facts import DeviceCode, Driver, Environ, Gpu, Kernels, Packages, Toolkits
+from cudadoctor.facts import DeviceCode, Driver, Environ, Gpu, Kernels, Packages, Toolkit, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
-from cudadoctor.knowledge.drivers import SINCE, UNTIL, cuda_of, number
+from cudadoctor.knowledge.drivers import SINCE, UNTIL, cuda_of
 from cudadoctor.simulate.choice import consumers, judged
 from cudadoctor.simulate.devices import visible
 from cudadoctor.simulate.kernels import covers, translates
 from cudadoctor.verdicts import answered, severity_for
+from cudadoctor.versions import numbers
 
 
 @check
@@ -40,16 +41,32 @@ def gpu_architecture_unsupported(
     gpus = [gpu for gpu in seen.gpus if gpu.capability]
     if not gpus:
         raise Skip("no GPU is visible")
-    kinds = {gpu.capability: gpu for gpu in gpus}
+    kinds = list({gpu.capability: gpu for gpu in gpus}.values())
+    found = [*_of_libraries(kernels, kinds, driver, packages), _of_nvcc(kinds, packages, toolkits, environ)]
+    every = {gpu.capability for gpu in seen.gpus}
+    sure = [each for findings in found for each in findings if seen.holds(findings, every)]
+    yield from sure
+    if not any(map(_matters, sure)):
+        if any(map(_matters, (each for findings in found for each in findings))):
+            raise CannotTell(seen.doubt)
+        if unread := next((code for code in kernels.files if code.problem), None):
+            raise CannotTell(f"{unread.path}: {unread.problem}")
+
+
+def _matters(finding: Finding) -> bool:
+    return finding.severity is not Severity.NOTE
+
+
+def _of_libraries(
+    kernels: Kernels, kinds: list[Gpu], driver: Driver, packages: Packages
+) -> Iterator[list[Finding]]:
+    """Yield what is to be said of each library, a finding for each kind of GPU that it concerns."""
     for code in kernels.files:
         if not code.problem:
-            without = [gpu for gpu in kinds.values() if not _runs(code, gpu, driver, packages)]
+            without = [gpu for gpu in kinds if not _runs(code, gpu, driver, packages)]
             alone = len(without) == len(kinds)
-            yield from (_finding(code, gpu, driver, alone) for gpu in without)
-            yield from _cosmetic(code, list(kinds.values()))
-    yield from _of_nvcc(list(kinds.values()), packages, toolkits, environ)
-    if unread := next((code for code in kernels.files if code.problem), None):
-        raise CannotTell(f"{unread.path}: {unread.problem}")
+            yield [_finding(code, gpu, driver, alone) for gpu in without]
+            yield list(_cosmetic(code, kinds))
 
 
 def _runs(code: DeviceCode, gpu: Gpu, driver: Driver, packages: Packages) -> bool:
@@ -59,8 +76,8 @@ def _runs(code: DeviceCode, gpu: Gpu, driver: Driver, packages: Packages) -> boo
     """
     if any(covers(own, gpu.capability) for own in code.sass):
         return True
-    reach = number(driver.nvml.cuda or cuda_of(driver.version))
-    made_with = number(packages.torch.cuda) if packages.torch else ()
+    reach = numbers(driver.nvml.cuda or cuda_of(driver.version))
+    made_with = numbers(packages.torch.cuda) if packages.torch else ()
     return reach >= made_with and any(translates(own, gpu.capability) for own in code.ptx)
 
 
@@ -79,8 +96,8 @@ def _finding(code: DeviceCode, gpu: Gpu, driver: Driver, alone: bool) -> Finding
 
 
 def _cure(name: str, code: DeviceCode, gpu: Gpu) -> str:
-    oldest = min((number(own.rstrip("a")) for own in code.sass), default=(0, 0))
-    if number(gpu.capability) < oldest:
+    oldest = min((numbers(own) for own in code.sass), default=(0, 0))
+    if numbers(gpu.capability) < oldest:
         return f"a {name} for an older CUDA: those of CUDA 12.6 were the last for Maxwell, Pascal and Volta"
     since = SINCE.get(gpu.capability, "")
     return f"a {name} that is built with CUDA {since} or newer" if since else f"a newer {name}"
@@ -88,9 +105,9 @@ def _cure(name: str, code: DeviceCode, gpu: Gpu) -> str:
 
 def _cosmetic(code: DeviceCode, gpus: list[Gpu]) -> Iterator[Finding]:
     """Say that torch's warning on a GPU newer than its newest code is nothing, where that code does run."""
-    newest = max((number(own.rstrip("a")) for own in code.sass), default=(0, 0))
+    newest = max((numbers(own) for own in code.sass), default=(0, 0))
     for gpu in gpus:
-        newer = number(gpu.capability) > newest
+        newer = numbers(gpu.capability) > newest
         if code.package == "torch" and newer and any(covers(own, gpu.capability) for own in code.sass):
             nearest = ".".join(map(str, newest))
             yield Finding(
@@ -101,23 +118,29 @@ def _cosmetic(code: DeviceCode, gpus: list[Gpu]) -> Iterator[Finding]:
             )
 
 
-def _of_nvcc(gpus: list[Gpu], packages: Packages, toolkits: Toolkits, environ: Environ) -> Iterator[Finding]:
+def _of_nvcc(gpus: list[Gpu], packages: Packages, toolkits: Toolkits, environ: Environ) -> list[Finding]:
+    """Return for which kinds of GPU nvcc cannot compile, a finding for each."""
     who = consumers(packages, toolkits, environ)
     toolkit = judged(toolkits, packages, who) if who else None
-    if toolkit is None or not number(toolkit.version):
-        return
-    version = number(toolkit.version)
+    if toolkit is None or not numbers(toolkit.version):
+        return []
+    version, found = numbers(toolkit.version), []
     for gpu in gpus:
         since, until = SINCE.get(gpu.capability, ""), UNTIL.get(str(version[0]), "")
-        too_old = bool(since) and version < number(since)
-        if too_old or (until and number(gpu.capability) < number(until)):
+        too_old = bool(since) and version < numbers(since)
+        if too_old or (until and numbers(gpu.capability) < numbers(until)):
             need = f"{since} or newer" if too_old else f"{version[0] - 1}"
-            yield Finding(
-                f"nvcc {toolkit.version} cannot compile for {gpu.name} (compute capability {gpu.capability})",
-                severity_for(who, packages),
-                (
-                    Evidence(toolkit.nvcc or toolkit.root, f"is of CUDA {toolkit.version}"),
-                    Evidence("NVML", f"GPU {gpu.index}: compute capability {gpu.capability}"),
-                ),
-                (Remedy("show", {}, f"a toolkit of CUDA {need}"),),
-            )
+            found.append(_not_by_nvcc(toolkit, gpu, severity_for(who, packages), need))
+    return found
+
+
+def _not_by_nvcc(toolkit: Toolkit, gpu: Gpu, severity: Severity, need: str) -> Finding:
+    return Finding(
+        f"nvcc {toolkit.version} cannot compile for {gpu.name} (compute capability {gpu.capability})",
+        severity,
+        (
+            Evidence(toolkit.nvcc or toolkit.root, f"is of CUDA {toolkit.version}"),
+            Evidence("NVML", f"GPU {gpu.index}: compute capability {gpu.capability}"),
+        ),
+        (Remedy("show", {}, f"a toolkit of CUDA {need}"),),
+    )

@@ -35,8 +35,13 @@ def gpu_memory_held(driver: Driver, environ: Environ, machine: Machine) -> Itera
     seen = visible(driver.gpus, environ)
     if not seen.gpus:
         raise Skip("no GPU is visible")
-    for gpu in seen.gpus:
-        yield from _shared(gpu, machine) if gpu.memory_total_bytes is None else _own(gpu, machine)
+    found = [
+        finding
+        for gpu in seen.gpus
+        for finding in (_shared if gpu.memory_total_bytes is None else _own)(gpu, machine)
+    ]
+    if seen.holds(found, seen.gpus):
+        yield from found
 
 
 def _own(gpu: Gpu, machine: Machine) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ _START = {
     "kubernetes": "resources: {limits: {nvidia.com/gpu: 1}} in the pod's specification",
     "apptainer": "apptainer exec --nv ...",
 }
-_GPU_NODES = "/dev/nvidia"
+_MISMATCH = "NVML_ERROR_LIB_RM_VERSION_MISMATCH"
 
 
 @check
@@ -44,11 +44,12 @@ def gpu_not_visible(
     severity = severity_without_gpu(packages)
     if not driver.signs() and not driver.gpus:
         raise Skip("no NVIDIA GPU is evident here")
-    outside = _out_of_reach(driver, environ, machine, severity)
+    outside = _out_of_reach(driver, environ, machine, packages, severity)
     if outside is not None:
         yield outside
         return
-    if driver.nvml.ended == "answered" and not driver.gpus:
+    found_none = driver.nvml.ended == "answered" or driver.nvml.error == "NVML_ERROR_GPU_NOT_FOUND"
+    if found_none and not driver.gpus:
         evidence = [Evidence("NVML", "the driver has no GPU"), *_signs(driver)]
         remedy = Remedy("show", {}, "sudo dmesg | grep -i nvrm  # says why the driver left the GPU alone")
         yield Finding("the driver is at work and drives no GPU", severity, tuple(evidence), (remedy,))
@@ -56,28 +57,35 @@ def gpu_not_visible(
     yield from _without_mig_device(driver, severity)
 
 
+_WITH_BOTH = "start the container with NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+
+
 def _signs(driver: Driver) -> list[Evidence]:
     return [Evidence(source, detail) for source, detail in driver.signs()]
 
 
-def _out_of_reach(driver: Driver, environ: Environ, machine: Machine, severity: Severity) -> Finding | None:
-    """Return what keeps every GPU from this process, or None."""
-    nodes = [node for node in driver.nodes if node.path.startswith(_GPU_NODES)]
-    closed = [node for node in nodes if not node.usable and "nvswitch" not in node.path]
-    if driver.wsl or driver.nvml.ended == "answered":
-        return _closed(closed, severity) if closed else None
-    if machine.container and (not nodes or driver.library is None):
-        return _container(driver, environ, machine, severity, bool(nodes))
-    if closed or driver.nvml.error == "NVML_ERROR_NO_PERMISSION":
+def _out_of_reach(
+    driver: Driver, environ: Environ, machine: Machine, packages: Packages, severity: Severity
+) -> Finding | None:
+    """Return what keeps every GPU, or a part of the driver, from this process, or None."""
+    nvml, closed = driver.nvml, driver.closed_nodes
+    there = bool(driver.gpu_nodes or driver.wsl) or nvml.ended == "answered"
+    if nvml.error == _MISMATCH:
+        return None  # it has spoken with the kernel module: a container that it was let into
+    if machine.container and (not there or driver.library is None):
+        return _container(driver, environ, machine, severity, there)
+    if closed or nvml.error == "NVML_ERROR_NO_PERMISSION":
         return _closed(closed, severity)
-    if driver.module and not nodes:
+    if machine.container and nvml.error == "NVML_ERROR_LIBRARY_NOT_FOUND":
+        return _without_nvml(driver, environ, packages)
+    if driver.module and not there:
         evidence = (*_signs(driver), Evidence("/dev", "no nvidia0, no nvidiactl, no nvidia-uvm"))
         remedy = Remedy("show", {}, "sudo nvidia-modprobe -c 0 -u")
         return Finding("the driver's device files are missing", severity, evidence, (remedy,))
     return None
 
 
-def _closed(closed: list[DeviceNode], severity: Severity) -> Finding:
+def _closed(closed: tuple[DeviceNode, ...], severity: Severity) -> Finding:
     evidence = tuple(Evidence(node.path, "this user may not read and write it") for node in closed)
     return Finding(
         "this user may not use the GPU: its device files are closed",
@@ -87,25 +95,48 @@ def _closed(closed: list[DeviceNode], severity: Severity) -> Finding:
     )
 
 
+def _unasked(capability: str, environ: Environ) -> Evidence | None:
+    """Return what shows that the container was not to have a part of the driver, or None."""
+    asked = environ.get("NVIDIA_DRIVER_CAPABILITIES")
+    if asked is None or {capability, "all"} & {each.strip() for each in asked.split(",")}:
+        return None
+    held = f"NVIDIA_DRIVER_CAPABILITIES={asked}: no `{capability}` in it"
+    return Evidence(environ.where("NVIDIA_DRIVER_CAPABILITIES"), held)
+
+
+def _without_nvml(driver: Driver, environ: Environ, packages: Packages) -> Finding:
+    """Return that the other half of the driver's libraries is missing: torch does without, vLLM does not."""
+    asks = packages.find("vllm") is not None
+    unasked = _unasked("utility", environ)
+    evidence = [*_signs(driver), Evidence("libnvidia-ml.so.1", driver.nvml.reason)]
+    summary = "the container has the driver's libcuda.so.1 and not its libnvidia-ml.so.1"
+    summary += ": it was not asked for" if unasked else ""
+    evidence += [unasked] if unasked else []
+    severity = Severity.ERROR if asks else Severity.NOTE
+    return Finding(summary, severity, tuple(evidence), (Remedy("show", {}, _WITH_BOTH),))
+
+
 def _container(
-    driver: Driver, environ: Environ, machine: Machine, severity: Severity, nodes: bool
+    driver: Driver, environ: Environ, machine: Machine, severity: Severity, there: bool
 ) -> Finding:
-    evidence = _signs(driver)
-    capabilities = environ.get("NVIDIA_DRIVER_CAPABILITIES")
-    if nodes and capabilities is not None and not {"compute", "all"} & set(capabilities.split(",")):
-        held = f"NVIDIA_DRIVER_CAPABILITIES={capabilities}: no `compute` in it"
-        evidence.append(Evidence(environ.where("NVIDIA_DRIVER_CAPABILITIES"), held))
-        remedy = "start the container with NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+    evidence, away = _signs(driver), next(iter(driver.libraries), None)
+    unasked = _unasked("compute", environ) if there and away is None else None
+    if unasked is not None:
         summary = "the container has the GPU and not its libcuda.so.1: it was not asked for"
-        return Finding(summary, severity, tuple(evidence), (Remedy("show", {}, remedy),))
-    if nodes:
+        return Finding(summary, severity, (*evidence, unasked), (Remedy("show", {}, _WITH_BOTH),))
+    if there and away is not None:
+        evidence.append(Evidence(away.path, "is there, where the loader does not look"))
+        summary = "the container has the GPU, and the loader does not find its libcuda.so.1"
+        return Finding(summary, severity, tuple(evidence), (Remedy("show", {}, "ldconfig  # as root"),))
+    if there:
         evidence.append(Evidence("/etc/ld.so.cache", "no libcuda.so.1"))
-        summary = "the container has the device files of the GPU and not the driver's libraries"
+        what = "its libcuda.so.1" if driver.nvml.ended == "answered" else "the driver's libraries"
+        summary = f"the container has the GPU and not {what}"
     else:
         evidence.append(Evidence("/dev", "no nvidia0, no nvidiactl, no nvidia-uvm"))
         summary = "this container was started without a GPU"
     remedy = _START.get(machine.container, "start the container with its GPUs")
-    if not driver.is_evident:
+    if not there and not driver.is_evident:
         # Images ask for all GPUs wherever they are started, on a machine that builds and tests them too.
         summary, severity = f"{summary}, which its image asks for", Severity.NOTE
     return Finding(summary, severity, tuple(evidence), (Remedy("show", {}, remedy),))

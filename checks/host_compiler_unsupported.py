@@ -19,6 +19,7 @@ from cudadoctor.facts import (
 from cudadoctor.findings import Evidence, Finding, Remedy
 from cudadoctor.simulate.choice import consumers, judged, nothing_compiles
 from cudadoctor.verdicts import severity_for
+from cudadoctor.versions import numbers
 
 
 @check
@@ -53,8 +54,8 @@ def host_compiler_unsupported(
         raise CannotTell(f"{compiler.command}: {compiler.problem or 'its version is not known'}")
     folder, limits = found
     limit = {"gcc": limits.gcc_limit, "clang": limits.clang_limit}.get(compiler.family)
-    major = compiler.version.partition(".")[0]
-    if limit is None or not major.isdigit() or int(major) <= limit or _allowed(environ):
+    major = numbers(compiler.version)[:1]
+    if limit is None or major <= (limit,) or _allowed(environ):
         return
     name = {"gcc": "GCC", "clang": "Clang"}[compiler.family]
     yield Finding(

@@ -6,7 +6,7 @@ import posixpath
 import shlex
 from collections.abc import Iterator, Sequence
 
-from cudadoctor.declare import Skip, check
+from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import CachedModel, Hub
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 
@@ -28,7 +28,8 @@ def model_download_incomplete(hub: Hub) -> Iterator[Finding]:
     `find ~/.cache/huggingface/hub -name '*.incomplete'` and `find ~/.cache/huggingface/hub -xtype l`.
 
     ## What helps
-    `hf download MODEL` where the network is at hand; it goes on where the other one stopped.
+    `hf download MODEL` where the network is at hand; it goes on where the other one stopped. Where
+    `HF_HUB_OFFLINE=1` or `TRANSFORMERS_OFFLINE=1` is set it needs `HF_HUB_OFFLINE=0` before it.
     """
     if not hub.path:
         raise Skip("huggingface_hub is not installed")
@@ -37,6 +38,8 @@ def model_download_incomplete(hub: Hub) -> Iterator[Finding]:
     hit = [model for model in hub.models if not any(file.running for file in model.incomplete)]
     if hit:
         yield _finding(hit, hub)
+    elif not hub.complete:
+        raise CannotTell(f"{hub.path} holds more than was looked at; what was is whole")
 
 
 def _finding(hit: Sequence[CachedModel], hub: Hub) -> Finding:
@@ -49,14 +52,16 @@ def _finding(hit: Sequence[CachedModel], hub: Hub) -> Finding:
         f"{'is' if len(hit) == 1 else 'are'} not whole: {names}",
         Severity.WARNING if missed else Severity.NOTE,
         tuple(_evidence(hit, hub)),
-        (Remedy("show", {}, "; ".join(_command(model) for model in hit[:_SHOWN])),),
+        (Remedy("show", {}, "; ".join(_command(model, hub) for model in hit[:_SHOWN])),),
     )
 
 
-def _command(model: CachedModel) -> str:
+def _command(model: CachedModel, hub: Hub) -> str:
     kind = posixpath.basename(model.path).partition("s--")[0]
     option = f" --repo-type {kind}" if kind in ("dataset", "space") else ""
-    return f"hf download {shlex.quote(model.name)}{option}"
+    # huggingface_hub asks for TRANSFORMERS_OFFLINE only where this one is empty or not set.
+    online = "HF_HUB_OFFLINE=0 " if hub.offline else ""
+    return f"{online}hf download {shlex.quote(model.name)}{option}"
 
 
 def _evidence(hit: Sequence[CachedModel], hub: Hub) -> Iterator[Evidence]:

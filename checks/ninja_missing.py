@@ -9,7 +9,7 @@ from cudadoctor.declare import Skip, check
 from cudadoctor.facts import BuildTools, Environ, Packages, Target, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.simulate.choice import consumers, nothing_compiles
-from cudadoctor.verdicts import conda_install, pip_install, severity_for
+from cudadoctor.verdicts import conda_install, pip_for, pip_install, severity_for
 
 
 @check
@@ -46,11 +46,10 @@ def ninja_missing(
             (remedy,),
         )
         return
-    conda = target.kind in ("conda", "pixi")
-    pip = pip_install("ninja", program=f"{shlex.quote(target.python or 'python3')} -m pip")
+    conda, pip = target.kind in ("conda", "pixi"), pip_for(target, packages)
     yield Finding(
         f"{name} will not find ninja",
         severity,
         (Evidence("PATH", "no ninja in any of its folders"),),
-        (conda_install(target.prefix, "ninja") if conda else pip,),
+        (conda_install(target.prefix, "ninja") if conda else pip_install(pip, "ninja"),),
     )

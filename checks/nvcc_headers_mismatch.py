@@ -11,6 +11,7 @@ from cudadoctor.facts import Environ, HeaderDirectory, Packages, Selection, Tool
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate.choice import consumers, nothing_compiles
 from cudadoctor.verdicts import conda_install, pip_install
+from cudadoctor.versions import numbers, series
 
 
 @check
@@ -42,7 +43,7 @@ def nvcc_headers_mismatch(toolkits: Toolkits, environ: Environ, packages: Packag
         return
     if not _nvcc_is_known(toolkit):
         raise CannotTell(f"{toolkit.nvcc}: its version could not be read")
-    if headers.version != _release(toolkit.version):
+    if headers.version != series(toolkit.version):
         yield _finding(who, toolkit, headers, toolkits, environ, packages)
     elif toolkit.layout.startswith("pip"):
         yield from _parts(toolkit, packages)
@@ -110,10 +111,6 @@ def _nvcc_is_known(toolkit: Toolkit) -> bool:
     return bool(toolkit.version) and not toolkit.version_source.endswith("cuda_runtime_api.h")
 
 
-def _release(version: str) -> str:
-    return ".".join(version.split(".")[:2])
-
-
 def _finding(
     who: tuple[str, ...], toolkit: Toolkit, headers: _Headers, toolkits: Toolkits, environ: Environ,
     packages: Packages,
@@ -128,7 +125,7 @@ def _finding(
     if toolkit.layout.startswith("pip"):
         evidence += _pip_evidence(packages)
     return Finding(
-        f"nvcc is of CUDA {_release(toolkit.version)}, the headers it will use are of {headers.version}",
+        f"nvcc is of CUDA {series(toolkit.version)}, the headers it will use are of {headers.version}",
         _severity(who, toolkit, headers.version, packages),
         tuple(evidence),
         tuple(_remedies(toolkit, headers, toolkits, environ, packages)),
@@ -143,14 +140,9 @@ def _severity(who: tuple[str, ...], toolkit: Toolkit, headers: str, packages: Pa
     """
     if "flashinfer" not in who or packages.flashinfer is None:
         return Severity.WARNING
-    majors = {_major(toolkit.version), _major(headers)}
-    vendored = tuple(int(n) for n in packages.flashinfer.version.split(".")[:2] if n.isdigit()) >= (0, 7)
-    return Severity.ERROR if len(majors) > 1 or max(majors) >= 13 or vendored else Severity.WARNING
-
-
-def _major(version: str) -> int:
-    number = version.partition(".")[0]
-    return int(number) if number.isdigit() else 0
+    majors = {numbers(toolkit.version)[:1], numbers(headers)[:1]}
+    vendored = numbers(packages.flashinfer.version) >= (0, 7)
+    return Severity.ERROR if len(majors) > 1 or max(majors) >= (13,) or vendored else Severity.WARNING
 
 
 def _remedies(
@@ -163,7 +155,7 @@ def _remedies(
     elif toolkit.layout.startswith("pip"):
         yield from _pip_remedy(headers.version, toolkit, packages)
     elif toolkit.layout.startswith("conda"):
-        prefix, release = toolkit.root.partition("/targets/")[0], _release(toolkit.version)
+        prefix, release = toolkit.root.partition("/targets/")[0], series(toolkit.version)
         names = ("cuda-version", "cuda-nvcc", "cuda-cudart-dev")
         yield conda_install(prefix, *(f"{name}={release}" for name in names))
 
@@ -172,7 +164,7 @@ def _deviates(directory: HeaderDirectory | None, toolkit: Toolkit) -> bool:
     """Return whether a folder of CPATH holds the headers of another release than nvcc's."""
     if directory is None or not _is_whole(directory):
         return False
-    return directory.cudart_version != _release(toolkit.version)
+    return directory.cudart_version != series(toolkit.version)
 
 
 #: The wheels that make up a pip toolkit's compiler, and the one that brings the runtime's headers.
@@ -193,17 +185,17 @@ def _pip_remedy(release: str, toolkit: Toolkit, packages: Packages) -> Iterator[
     installed = (packages.find(name) for name in _COMPILER_PARTS)
     names = [d.name for d in installed if d is not None and toolkit.root.startswith(f"{d.location}/")]
     if names:
-        yield pip_install(*(f"{name}=={release}.*" for name in names))
+        yield pip_install("pip", *(f"{name}=={release}.*" for name in names))
 
 
 def _parts(toolkit: Toolkit, packages: Packages) -> Iterator[Finding]:
     """Report a part of the compiler that pip took from another release than nvcc itself."""
-    release = _release(toolkit.version)
+    release = series(toolkit.version)
     for name in _COMPILER_PARTS[1:]:
         part = packages.find(name)
-        if part is not None and not part.problem and _release(part.version) != release:
+        if part is not None and not part.problem and series(part.version) != release:
             yield Finding(
-                f"nvcc is of CUDA {release}, its part {name} of {_release(part.version)}",
+                f"nvcc is of CUDA {release}, its part {name} of {series(part.version)}",
                 Severity.WARNING,
                 (Evidence(toolkit.version_source, f"nvcc {toolkit.version}"), *_pip_evidence(packages)),
                 tuple(_pip_remedy(release, toolkit, packages)),

@@ -12,6 +12,7 @@ from cudadoctor.declare import Skip, check
 from cudadoctor.facts import Environ, Packages, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate.choice import consumers
+from cudadoctor.versions import numbers
 
 _HOST = ("CXXFLAGS", "CFLAGS", "CPPFLAGS")
 _NVCC_LAST = ("FLASHINFER_EXTRA_CUDAFLAGS", "NVCC_APPEND_FLAGS")
@@ -140,7 +141,7 @@ def _finding(lost: list[_Level], environ: Environ, packages: Packages) -> Findin
 def _remedy(lost: list[_Level], environ: Environ, packages: Packages) -> Remedy:
     """Return the same level where it comes last; nvcc knows numbers alone."""
     version = packages.flashinfer.version if packages.flashinfer else ""
-    if [int(number) for number in re.findall(r"\d+", version)[:2]] < [0, 4]:
+    if numbers(version) < (0, 4):
         names = ["NVCC_APPEND_FLAGS"]
     else:
         # What is meant for the host compiler is meant for .cpp files too, which nvcc never sees.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
+
+from msgspec import structs
 
 from cudadoctor.declare import Skip, check
 from cudadoctor.facts import Distribution, Packages, Target
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.verdicts import Pip, pip_for, pip_install, pip_uninstall
 
 
 @check
@@ -36,10 +38,10 @@ def package_duplicated(packages: Packages, target: Target) -> Iterator[Finding]:
         # Debian ships some packages with the metadata of one version twice, in an old and a new format.
         differ = len({each.version for each in twins}) > 1 or any(each.problem for each in twins)
         if differ and len(twins) > 1 and not any(each.conda for each in twins):
-            yield _finding(twins, target)
+            yield _finding(twins, pip_for(target, packages))
 
 
-def _finding(twins: list[Distribution], target: Target) -> Finding:
+def _finding(twins: list[Distribution], pip: Pip) -> Finding:
     name = twins[0].name
     versions = " and ".join(each.version or "?" for each in twins)
     live = [each for each in twins if each.own_file]
@@ -48,7 +50,7 @@ def _finding(twins: list[Distribution], target: Target) -> Finding:
         f"{name} is installed twice in one folder, as {versions}{wins}",
         Severity.WARNING,
         tuple(_evidence(twins, live)),
-        tuple(_remedies(name, (live or twins)[-1], target)),
+        tuple(_remedies(name, (live or twins)[-1], pip)),
     )
 
 
@@ -59,8 +61,12 @@ def _evidence(twins: list[Distribution], live: list[Distribution]) -> Iterator[E
         yield Evidence(f"{each.location}/{each.own_file}", f"is the file that {each.version} brought")
 
 
-def _remedies(name: str, kept: Distribution, target: Target) -> Iterator[Remedy]:
-    pip = f"{shlex.quote(target.python or 'python3')} -m pip"
-    wanted = f"{name}=={kept.version}" if kept.version else name
-    command = f"while {pip} uninstall -y {name} 2>&1 | grep -q Success; do :; done; {pip} install {wanted}"
+def _remedies(name: str, kept: Distribution, pip: Pip) -> Iterator[Remedy]:
+    bare = structs.replace(pip, first="")
+    again = pip_install(bare, f"{name}=={kept.version}" if kept.version else name)
+    if not (remove := pip_uninstall(bare, name)):
+        yield again
+        return
+    done = "Uninstalled" if pip.words == "uv pip" else "Success"
+    command = f"{pip.first}while {remove} 2>&1 | grep -q {done}; do :; done; {again.summary}"
     yield Remedy("show", {}, command)

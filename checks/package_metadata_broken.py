@@ -9,7 +9,7 @@ from cudadoctor.declare import Skip, check
 from cudadoctor.facts import Distribution, Machine, Packages, Target
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.simulate.requirements import environments, read
-from cudadoctor.verdicts import pip_install
+from cudadoctor.verdicts import Pip, pip_for, pip_install
 
 
 @check
@@ -20,7 +20,8 @@ def package_metadata_broken(packages: Packages, target: Target, machine: Machine
     An interrupted install, a full disk or a half-copied environment leaves a metadata folder without its
     METADATA, or with one that is empty, cut off or full of NUL bytes. `importlib.metadata.version()` then
     fails or answers None, which is how transformers, vLLM and others look for each other: they take the
-    package for absent. pip can neither judge nor remove it.
+    package for absent. pip can neither judge nor remove it. One that is whole, and that only another user may
+    read, is reported as that.
 
     ## How to tell
     `pip check` warns, `uv pip check` says "broken or incomplete".
@@ -35,7 +36,7 @@ def package_metadata_broken(packages: Packages, target: Target, machine: Machine
         if each.name.startswith("~"):
             yield _leftover(each)
         elif each.problem and (each.name, each.location) not in whole:
-            yield _broken(each, target)
+            yield _broken(each, pip_for(target, packages), target)
     for each, line in read(packages, environments(target, machine)).unreadable:
         yield Finding(
             f"{each.name} {each.version} requires something that no installer can read: {line[:80]!r}",
@@ -55,22 +56,26 @@ def _leftover(each: Distribution) -> Finding:
     )
 
 
-def _broken(each: Distribution, target: Target) -> Finding:
+def _broken(each: Distribution, pip: Pip, target: Target) -> Finding:
     entry, _, reason = each.problem.partition(": ")
+    if reason == "Permission denied":
+        says = f"the metadata of {each.name} {each.version} may not be read by this user".replace("  ", " ")
+        return Finding(says, Severity.WARNING, (Evidence(each.path, reason),))
     folder = each.path if each.path.endswith(entry) else each.path.rpartition("/")[0]
     return Finding(
         f"the metadata of {each.name} {each.version} is broken: {reason}".replace("  ", " "),
         Severity.WARNING,
         (Evidence(each.path, reason),),
-        tuple(_again(each, folder, target)),
+        tuple(_again(each, folder, pip, target)),
     )
 
 
-def _again(each: Distribution, folder: str, target: Target) -> Iterator[Remedy]:
+def _again(each: Distribution, folder: str, pip: Pip, target: Target) -> Iterator[Remedy]:
     if not each.version or not folder.endswith(".dist-info"):
         return
     wanted = f"{each.name}=={each.version}"
     if target.kind in ("conda", "pixi") and each.installer == "conda":
         return
-    install = pip_install(wanted, program=f"{shlex.quote(target.python or 'python3')} -m pip").summary
-    yield Remedy("show", {}, f"rm -r {shlex.quote(folder)} && {install} --no-deps --force-reinstall")
+    install = pip_install(pip, wanted, again=True)
+    removed = "" if pip.gone else f"rm -r {shlex.quote(folder)} && "
+    yield Remedy("show", {}, f"{removed}{install.summary}")

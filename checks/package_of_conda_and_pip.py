@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cudadoctor.declare import Skip, check
 from cudadoctor.facts import Distribution, Packages, Target
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
-from cudadoctor.verdicts import conda_install
+from cudadoctor.verdicts import conda_install, pip_for, pip_uninstall
 
 _COMPILED = frozenset(("torch", "torchvision", "torchaudio", "triton", "vllm", "flash-attn", "xformers"))
 
@@ -48,11 +48,9 @@ def _finding(each: Distribution, packages: Packages, target: Target) -> Finding:
     ]
     live = [d for d in mixed if d.own_file]
     evidence += [Evidence(f"{d.location}/{d.own_file}", f"is the file of {d.version}") for d in live]
-    python = target.python or "python3"
-    command = (
-        f"{python} -m pip uninstall -y {each.name} && "
-        + conda_install(target.prefix, f"{name}={version}", again=True).summary
-    )
+    back = conda_install(target.prefix, f"{name}={version}", again=True).summary
+    remove = pip_uninstall(pip_for(target, packages), each.name)
+    command = f"{remove} && {back}" if remove else back
     return Finding(
         f"{first.name} {each.version} of {each.installer} lies {what} conda's {name} {version}",
         Severity.WARNING if serious else Severity.NOTE,

@@ -30,6 +30,8 @@ def python_headers_missing(
         raise Skip("Triton is not installed")
     if tools.python_header:
         return
+    if tools.python_header_barred:
+        raise CannotTell(f"whether there is a Python.h: this user may not enter {tools.python_header_barred}")
     if not target.version:
         raise CannotTell("the interpreter's version could not be told, so neither where its headers belong")
     minor = ".".join(target.version.split(".")[:2])

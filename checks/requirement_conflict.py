@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Distribution, Machine, Packages, Target
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.knowledge import conda
 from cudadoctor.simulate.requirements import Cause, Conflict, causes, conflicts, environments, read
-from cudadoctor.verdicts import conda_install
+from cudadoctor.verdicts import conda_install, pip_for, pip_install
 
 #: Projects that are built for each other's versions: one of another version fails at import or in a kernel.
 _STACK = frozenset((
@@ -26,7 +26,6 @@ _AT_IMPORT = frozenset((
 ))  # fmt: skip
 _SHOWN = 12  #: conflicts of one cause that are told one by one
 _OF_SYSTEM = "/usr/lib/python3/dist-packages"
-_CONDA_NAMES = {"torch": "pytorch"}
 
 
 @check
@@ -121,9 +120,7 @@ def _remedies(cause: Cause, packages: Packages, target: Target) -> Iterator[Reme
         if all(pins):
             yield conda_install(target.prefix, *pins)
             return
-    said = shlex.join(cause.change)
-    program = f"{shlex.quote(target.python or 'python3')} -m pip"
-    yield Remedy("pip-install", {"packages": " ".join(cause.change)}, f"{program} install {said}")
+    yield pip_install(pip_for(target, packages), *cause.change)
 
 
 def _name(change: str) -> str:
@@ -143,4 +140,4 @@ def _conda_pin(change: str) -> str:
     if bound is None:
         return "" if change != name else name
     series = bound[2] if bound[1] == "==" else ".".join(bound[2].split(".")[:2])
-    return f"{_CONDA_NAMES.get(name, name)}={series}"
+    return f"{conda.NAMES.get(name, name)}={series}"

@@ -48,6 +48,8 @@ def stack_import_fails(live: Live, driver: Driver, target: Target) -> Iterator[F
     failed = [stage for stage in live.stages if stage.ended == "failed" and _counts(stage, driver)]
     for stage in failed:
         yield _finding(stage, live, target)
+    if flooded := next((stage for stage in live.stages if stage.message.startswith("printed more")), None):
+        raise CannotTell(f"{flooded.name}: {flooded.message}")
     if not failed and all(stage.ended == "not-reached" for stage in live.stages):
         first = next((stage for stage in live.stages if stage.name == "torch"), live.stages[0])
         if "not installed" in first.message or "no Python" in first.message:

@@ -11,6 +11,7 @@ from cudadoctor.findings import Evidence, Finding, Severity
 from cudadoctor.loading import found_by, loaded_extensions, short, take_out
 from cudadoctor.simulate.imports import Lacking, lacking
 from cudadoctor.simulate.loader import Loaded
+from cudadoctor.versions import numbers
 
 
 @check
@@ -62,9 +63,9 @@ def _asked(lack: Lacking) -> str:
     return next(need.file for need in lack.needs.object.requires if set(lack.versions) <= set(need.names))
 
 
-def _number(version: str) -> tuple[str, list[int]]:
+def _number(version: str) -> tuple[str, tuple[int, ...]]:
     """Return what sorts GLIBCXX_3.4.9 before GLIBCXX_3.4.29."""
-    return version.partition("_")[0], [int(part) for part in re.findall(r"\d+", version)]
+    return version.partition("_")[0], numbers(version)
 
 
 def _newest(has: Loaded, version: str) -> str:

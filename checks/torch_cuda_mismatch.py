@@ -9,6 +9,7 @@ from cudadoctor.facts import Builds, Environ, Packages, Toolkit, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate.choice import consumers, lacks, nothing_compiles, toolkit_to_use
 from cudadoctor.verdicts import LABELS, another_toolkit
+from cudadoctor.versions import series
 
 
 @check
@@ -46,7 +47,7 @@ def torch_cuda_mismatch(
     remedy = export("cuda-home", CUDA_HOME=better.root) if better else another_toolkit(packages)
     labels = " and ".join(LABELS[each] for each in wrong)
     yield Finding(
-        f"{labels}: nvcc is of CUDA {_release(kit.version)}, torch is built for {torch.cuda}",
+        f"{labels}: nvcc is of CUDA {series(kit.version)}, torch is built for {torch.cuda}",
         # A toolkit that lies in /usr/local by itself says nothing of a wish to build with it.
         Severity.NOTE if rule.startswith("the default") and "flashinfer" not in wrong else Severity.WARNING,
         (
@@ -78,7 +79,3 @@ def _selected(consumer: str, toolkits: Toolkits) -> Toolkit | None:
 
 def _agrees(toolkit: Toolkit, cuda: str) -> bool:
     return not toolkit.version or toolkit.version.partition(".")[0] == cuda.partition(".")[0]
-
-
-def _release(version: str) -> str:
-    return ".".join(version.split(".")[:2])

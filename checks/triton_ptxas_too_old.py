@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Driver, Environ, Gpu, Packages, Ptxas, PtxasUse
-from cudadoctor.findings import Evidence, Finding, Remedy, Severity
-from cudadoctor.knowledge.drivers import SINCE, UNTIL, cuda_of, number
+from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
+from cudadoctor.knowledge.drivers import SINCE, UNTIL, cuda_of
 from cudadoctor.knowledge.triton import bringing
 from cudadoctor.simulate.devices import visible
 from cudadoctor.verdicts import answered
+from cudadoctor.versions import numbers
 
 
 @check
@@ -38,23 +39,27 @@ def triton_ptxas_too_old(
     answered(driver)
     if packages.triton is None:
         raise Skip("Triton is not installed")
-    gpus = {gpu.capability: gpu for gpu in visible(driver.gpus, environ).gpus if gpu.capability}
+    seen = visible(driver.gpus, environ)
+    every = {gpu.capability: gpu for gpu in seen.gpus}
+    gpus = {kind: gpu for kind, gpu in every.items() if kind}
     uses = [use for use in ptxas.uses if use.capability in gpus]
-    if ptxas.doubt and any(number(SINCE.get(kind, "")) >= (12, 8) for kind in gpus):
+    if ptxas.doubt and any(numbers(SINCE.get(kind, "")) >= (12, 8) for kind in gpus):
         raise CannotTell(ptxas.doubt)
     if any(not use.path and not use.problem for use in uses):
         raise CannotTell(f"{ptxas.source}: of the ptxas that it names none could be run")
-    raising = {use.variable: use for use in uses if use.problem}
+    failing = [use for use in uses if use.problem or _is_too_old(use, packages)]
+    if failing and not seen.holds(failing, every):
+        raise CannotTell(seen.doubt)
+    raising = {use.variable: use for use in failing if use.problem}
     yield from (_raises(use, environ.get(use.variable), ptxas, packages) for use in raising.values())
-    old = [use for use in uses if not use.problem and not _knows(use.version, use.capability)]
-    old = [use for use in old if not _spared(use, packages)]
+    old = [use for use in failing if not use.problem]
     for use in old:
         yield _finding(use, gpus[use.capability], ptxas, packages, driver, alone=len(old) == len(gpus))
 
 
 def _knows(version: str, capability: str) -> bool:
     since, until = SINCE.get(capability, ""), UNTIL.get(version.partition(".")[0], "")
-    return number(since) <= number(version)[:2] and number(until) <= number(capability)
+    return numbers(since) <= numbers(version)[:2] and numbers(until) <= numbers(capability)
 
 
 def _raises(use: PtxasUse, named: str | None, ptxas: Ptxas, packages: Packages) -> Finding:
@@ -76,8 +81,9 @@ def _compiles(use: PtxasUse) -> bool:
     return bool(use.compile_version) and _knows(use.compile_version, use.capability)
 
 
-def _spared(use: PtxasUse, packages: Packages) -> bool:
-    return _compiles(use) and packages.find("vllm") is None
+def _is_too_old(use: PtxasUse, packages: Packages) -> bool:
+    spared = _compiles(use) and packages.find("vllm") is None
+    return not spared and not _knows(use.version, use.capability)
 
 
 def _finding(
@@ -85,7 +91,7 @@ def _finding(
 ) -> Finding:
     needed = packages.find("vllm") is not None and not _compiles(use)
     since = SINCE.get(use.capability, "")
-    architecture = f"sm_{use.capability.replace('.', '')}" + "a" * (number(use.capability) >= (9, 0))
+    architecture = f"sm_{use.capability.replace('.', '')}" + "a" * (numbers(use.capability) >= (9, 0))
     came = f"; {architecture} came with {since}" if since else f", which has no {architecture}"
     evidence = [
         Evidence(use.path, f"is of CUDA {use.version}{came}"),
@@ -105,15 +111,15 @@ def _finding(
 
 def _remedies(use: PtxasUse, since: str, ptxas: Ptxas, driver: Driver) -> list[str]:
     """Return what helps: a ptxas within reach that the driver can follow, and a Triton that brings one."""
-    if number(use.version) >= number(since):
+    if numbers(use.version) >= numbers(since):
         return [f"unset {use.variable}"]  # one too new for the GPU is none that Triton brings
-    reach = number(driver.nvml.cuda or cuda_of(driver.version))[:1] or (99,)
-    known = sorted(ptxas.others.items(), key=lambda other: number(other[1]))
+    reach = numbers(driver.nvml.cuda or cuda_of(driver.version))[:1] or (99,)
+    known = sorted(ptxas.others.items(), key=lambda other: numbers(other[1]))
     fit = [
         path
         for path, version in known
-        if number(version)[:2] >= number(since) and number(version)[:1] <= reach
+        if numbers(version)[:2] >= numbers(since) and numbers(version)[:1] <= reach
     ]
-    found = [f"export {use.variable}={path}" for path in fit[:1]]
+    found = [export("show", **{use.variable: path}).summary for path in fit[:1]]
     newer = bringing(since)
     return [*found, newer or f"a Triton whose ptxas is of CUDA {since} or newer"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
@@ -31,6 +30,7 @@ from cudadoctor.loading import (
 )
 from cudadoctor.simulate.imports import Imported
 from cudadoctor.simulate.loader import Loaded
+from cudadoctor.versions import series
 
 #: Of several reasons that one library shows, the first of these explains the others.
 _ORDER = ("abi", "torch-stable", "torch", "python")
@@ -190,10 +190,6 @@ def _remedy(case: _Case, lacking: Loaded | None, scene: _Scene) -> Remedy | None
         installed = packages.find(name)
         return reinstall(name, installed.version) if installed and case.reason in _ORDER else None
     if case.reason == "python":
-        return Remedy("show", {}, f"a build of {name} for Python {_minor(scene.target.version)}")
-    wanted = f"torch {_minor(torch.version)}" + (f" and CUDA {torch.cuda}" if torch.cuda else "")
+        return Remedy("show", {}, f"a build of {name} for Python {series(scene.target.version)}")
+    wanted = f"torch {series(torch.version)}" + (f" and CUDA {torch.cuda}" if torch.cuda else "")
     return Remedy("show", {}, f"a build of {name} for {wanted}")
-
-
-def _minor(version: str) -> str:
-    return ".".join(re.findall(r"\d+", version)[:2])

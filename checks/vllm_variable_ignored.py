@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from cudadoctor.declare import Skip, check
@@ -48,7 +49,8 @@ def vllm_variable_ignored(packages: Packages, builds: Builds, environ: Environ) 
 def _gone(each: UnknownVariable, last: str, version: str, builds: Builds, environ: Environ) -> Finding:
     remedies = [Remedy("show", {}, f"unset {each.name}")]
     if option := vllm.INSTEAD.get(each.name):
-        remedies.insert(0, Remedy("show", {}, f"vllm serve ... {option} {environ.get(each.name)}"))
+        value = shlex.quote(environ.get(each.name) or "")
+        remedies.insert(0, Remedy("show", {}, f"vllm serve ... {option} {value}"))
     return Finding(
         f"{each.name} has no effect: vLLM {version} does not read it",
         Severity.WARNING,

@@ -1,8 +1,8 @@
 """What the loader needs to know of an ELF file, from its headers and its dynamic segment alone.
 
 Layout and numbers are those of the System V gABI ("Program Header", "Dynamic Section") and of the LSB's
-"Symbol Versioning" (refspecs.linuxfoundation.org, read 2026-11). Whatever a file claims, at most a few
-hundred KiB of it are read, and nothing is followed backwards.
+"Symbol Versioning" (refspecs.linuxfoundation.org, read 2026-11). Whatever a file claims, less than 24 MiB of
+it are read, its names have less than 1 MiB together, and nothing is followed backwards.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ _DYNAMIC_BYTES = 256 << 10
 _VERSIONS = 16384
 _VERSION_BYTES = 1 << 20
 _STRING_BYTES = 4096
-_TEXT_BYTES = 8 << 20
+_SPAN_BYTES = 8 << 20  #: of a string table that is read for the names in it
+_TEXT_BYTES = 1 << 20  #: of names: they may overlap, and then have more than the file
+_NEEDED_NAMES, _NAME_BYTES = 512, 255  #: no library needs as many others, and no file's name is longer
 _BLOCK_BYTES = 4096  #: the least that is read at once
 _BLOCKS = 4  #: that are kept, for what lies close together
 _BEFORE_BYTES = 6144  #: in front of the tables of versions: their names mostly lie there
@@ -85,6 +87,7 @@ class _File:
         self._loads: list[tuple[int, int, int]] = []  # address, offset, bytes in the file
         self._dynamic_place = self._interpreter_place = (0, 0)
         self._tags: dict[int, int] = {}  # the loader takes the last value where there are several
+        self._text_left = _TEXT_BYTES
         head = self._head = host.read_at(path, 0, _BLOCK_BYTES)
         self._blocks = [(0, head)]
         if len(head) < 64:
@@ -158,11 +161,15 @@ class _File:
         flags = tags.get(_FLAGS_1, 0)
         needs, provides = self._versions()
         needed = [value for tag, value in dynamic if tag == _NEEDED]
+        if len(needed) > _NEEDED_NAMES:
+            raise Damaged(f"it needs {len(needed)} libraries")
         at = [*needed, *provides, *(tags[tag] for tag in (_SONAME, _RPATH, _RUNPATH) if tag in tags)]
         for file, names in needs:
             at.append(file)
             at += [name for name, _ in names]
         text = self._strings(at)
+        if any(len(text[value]) > _NAME_BYTES for value in needed):
+            raise Damaged("it needs a library whose name is longer than any file's")
         return SharedObject(
             soname=text.get(tags.get(_SONAME), ""),
             needed=tuple([text[value] for value in needed]),
@@ -172,11 +179,7 @@ class _File:
             executable=self.type == 2 or bool(flags & _PIE),
             interpreter=self._interpreter(),
             requires=tuple(
-                VersionNeed(
-                    text[file],
-                    tuple([text[name] for name, weak in names if not weak]),
-                    tuple([text[name] for name, weak in names if weak]),
-                )
+                VersionNeed(text[file], tuple([text[name] for name, weak in names if not weak]))
                 for file, names in needs
             ),
             provides=tuple([text[value] for value in provides]),
@@ -216,7 +219,7 @@ class _File:
         if max(at) - min(at) <= _BLOCK_BYTES:
             return self._window(table, sorted(set(at)))
         window: list[int] = []
-        left = _TEXT_BYTES
+        left = _SPAN_BYTES
         for offset in [*sorted(set(at)), -1]:
             if window and not 0 <= offset - window[-1] <= _NEAR_BYTES:
                 left -= window[-1] - window[0] + _STRING_BYTES
@@ -237,6 +240,9 @@ class _File:
             at = offset - start
             end = data.find(b"\0", at, at + _STRING_BYTES)
             text = data[at : end if end >= 0 else at + _STRING_BYTES]
+            self._text_left -= len(text)
+            if self._text_left < 0:
+                raise Damaged("its names are longer than any that could be loaded")
             found[offset] = text.decode("utf-8", "surrogateescape")
         return found
 

@@ -62,11 +62,14 @@ class _Cell:
     def __init__(self) -> None:
         self.ready = threading.Event()
         self.section: object = None
+        self._filling = threading.Lock()
 
     def put(self, section: object) -> None:
-        if not self.ready.is_set():
-            self.section = section
-            self.ready.set()
+        """Leave the section, once and for all: what comes later is late, and others have read this one."""
+        with self._filling:
+            if not self.ready.is_set():
+                self.section = section
+                self.ready.set()
 
 
 def needed(checks: Iterable[Check], deep: bool = False, also: Iterable[str] = ()) -> set[str]:

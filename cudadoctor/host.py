@@ -59,10 +59,10 @@ class FileId(NamedTuple):
 
 
 class Space(NamedTuple):
-    """What a file system leaves this user: `free_files` is None where it has no fixed number of files."""
+    """What a file system leaves this user; None where it states none: in memory, or over a network."""
 
     device: int  #: tells one file system from another
-    free_bytes: int
+    free_bytes: int | None
     free_files: int | None = None
     read_only: bool = False
     no_exec: bool = False  #: mounted so that no program or library in it can be loaded
@@ -332,7 +332,7 @@ class RealHost:
         blocks, files = (found.f_bavail, found.f_favail) if os.geteuid() else (found.f_bfree, found.f_ffree)
         return Space(
             device,
-            blocks * found.f_frsize,
+            blocks * found.f_frsize if found.f_blocks else None,
             files if found.f_files else None,
             bool(found.f_flag & os.ST_RDONLY),
             bool(found.f_flag & getattr(os, "ST_NOEXEC", 0)),
@@ -572,6 +572,39 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _text(data: bytearray) -> str:
     return data.decode("utf-8", "surrogateescape")
+
+
+def text_of(host: Host, path: str, limit_bytes: int = READ_LIMIT_BYTES) -> str:
+    """Return a text file's content, "" where it cannot be read or is larger; what is no UTF-8 is marked."""
+    try:
+        return host.read(path, limit_bytes).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def names_in(host: Host, folder: str) -> list[str]:
+    """Return the names in a folder, sorted; none where it cannot be listed."""
+    try:
+        return host.list(folder)
+    except OSError:
+        return []
+
+
+def barred(host: Host, path: str) -> str:
+    """Return the folder that keeps this user from seeing what stands at `path`, "" where none does.
+
+    `Host.kind` says "" for what is not there and for what may not be seen: here the two are told apart.
+    """
+    try:
+        host.size(path)
+    except PermissionError:
+        folder = host.realpath(path)
+        while folder not in ("", "/") and not host.kind(folder):
+            folder = folder.rpartition("/")[0]
+        return folder or "/"
+    except OSError:
+        pass
+    return ""
 
 
 def which(host: Host, command: str, path: Sequence[str]) -> str:

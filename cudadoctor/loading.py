@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from cudadoctor.declare import Skip
 from cudadoctor.facts import Environ, Packages, SharedObjects
@@ -13,7 +13,7 @@ from cudadoctor.findings import Remedy, export
 from cudadoctor.knowledge import wheels
 from cudadoctor.latest import latest
 from cudadoctor.simulate.imports import Imported, imports, lacking, without
-from cudadoctor.simulate.loader import Loaded
+from cudadoctor.simulate.loader import Loaded, Problem
 from cudadoctor.verdicts import pip_install
 
 
@@ -36,7 +36,7 @@ def short(path: str, packages: Packages) -> str:
     return path
 
 
-def found_by(one: Loaded, environ: Environ) -> str:
+def found_by(one: Loaded | Problem, environ: Environ) -> str:
     """Return in words what made the loader take a library."""
     by = one.by.path if one.by else ""
     return {
@@ -48,17 +48,17 @@ def found_by(one: Loaded, environ: Environ) -> str:
     }.get(one.rule, f"{by} names it by its path")
 
 
-def take_out(folders: set[str], objects: SharedObjects, environ: Environ) -> Remedy | None:
+def take_out(folders: set[str], objects: SharedObjects, environ: Environ, name: str = "") -> Remedy | None:
     """Return the remedy that takes folders out of LD_LIBRARY_PATH; None where that would not help.
 
-    It has to leave every version found, and nothing missing that is found now.
+    It has to leave every version found, and nothing missing that is found now, nor `name`.
     """
     value = environ.get("LD_LIBRARY_PATH") or ""
     kept = without(value, folders)
     if kept == value:
         return None
     now, then = imports(objects, environ, value), imports(objects, environ, kept)
-    missed = {problem.name for one in now for problem in one.problems}
+    missed = {problem.name for one in now for problem in one.problems} - {name}
     if any(problem.name not in missed for one in then for problem in one.problems):
         return None
     return (
@@ -74,11 +74,25 @@ class Wheel(Struct, frozen=True):
     name: str
     version: str = ""  #: that torch asks for
     installed: str = ""
+    instead: str = ""  #: the library in it, where it is for another CUDA than the one that is looked for
 
 
 def wheel_of(soname: str, packages: Packages) -> Wheel:
     """Return the wheel that brings a library, as torch or CUDA's metapackage asks for it."""
-    return wheel_named(wheels.stem(soname), packages)
+    wheel = wheel_named(wheels.stem(soname), packages)
+    cuda = _cuda_of(wheel.name, packages)
+    return structs.replace(wheel, instead=wheels.instead(soname, cuda)) if cuda else wheel
+
+
+def _cuda_of(wheel: str, packages: Packages) -> str:
+    """Return the CUDA major of one of NVIDIA's wheels, "" where it is none or that is not known."""
+    if not wheel.startswith("nvidia-"):
+        return ""
+    if named := re.search(r"-cu(\d+)$", wheel):
+        return named[1]
+    whole = packages.find("cuda-toolkit")
+    release = whole.version if whole else packages.torch.cuda if packages.torch else ""
+    return release.partition(".")[0]
 
 
 def wheel_named(stem: str, packages: Packages) -> Wheel:
@@ -97,14 +111,14 @@ def wheel_named(stem: str, packages: Packages) -> Wheel:
 
 
 def install_wheel(wheel: Wheel) -> Remedy | None:
-    """Return the remedy that brings a wheel, anew where it is installed; None where it has no name."""
-    if not wheel.name:
+    """Return the remedy that brings a wheel, anew where it is installed; None where none is known to."""
+    if not wheel.name or wheel.instead:
         return None
     if wheel.installed and wheel.version in ("", wheel.installed):
         return reinstall(wheel.name, wheel.installed)
-    return pip_install(f"{wheel.name}=={wheel.version}" if wheel.version else wheel.name)
+    return pip_install("pip", f"{wheel.name}=={wheel.version}" if wheel.version else wheel.name)
 
 
 def reinstall(name: str, version: str) -> Remedy:
     """Return what puts the files of an installed distribution back: it is shown and no more."""
-    return Remedy("show", {}, f"pip install --force-reinstall --no-deps {name}=={version}")
+    return pip_install("pip", f"{name}=={version}", again=True)

@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 
     Asked = tuple[Any, str]  #: what a function returned and "", or None and the name of the error
 
-#: Errors of one question that say nothing about the state of the GPU.
-_HARMLESS = frozenset((
-    "NVML_ERROR_NOT_SUPPORTED", "NVML_ERROR_FUNCTION_NOT_FOUND", "NVML_ERROR_NO_PERMISSION",
-    "NVML_ERROR_NOT_FOUND", "NVML_ERROR_INVALID_ARGUMENT", "NVML_ERROR_LIBRARY_NOT_FOUND",
-    "NVML_ERROR_ARGUMENT_VERSION_MISMATCH", "NVML_ERROR_DEPRECATED", "AttributeError",
-    "NVMLLibraryMismatchError",
+#: Errors of one question that say that the GPU itself does not work. The others are about the question, the
+#: library or the room for the answer, and what is no error of NVML's is a fault of those who asked.
+_OF_THE_GPU = frozenset((
+    "NVML_ERROR_GPU_IS_LOST", "NVML_ERROR_RESET_REQUIRED", "NVML_ERROR_UNKNOWN", "NVML_ERROR_IRQ_ISSUE",
+    "NVML_ERROR_INSUFFICIENT_POWER", "NVML_ERROR_CORRUPTED_INFOROM", "NVML_ERROR_OPERATING_SYSTEM",
 ))  # fmt: skip
 _COMPLETED = 3
 _FABRIC = {1: "not-started", 2: "in-progress", _COMPLETED: "completed"}
@@ -113,7 +112,8 @@ class Device:
 
     def _asked(self, asked: Asked, every: bool = False) -> Any:
         value, error = asked
-        if error and (every or error not in _HARMLESS) and not self._problem:
+        says = error.startswith("NVML_ERROR_") if every else error in _OF_THE_GPU
+        if says and not self._problem:
             self._problem = error
         return value
 

@@ -43,11 +43,12 @@ class FakeHost:
     """A machine made in memory: files, links, programs and limits are what the test says.
 
     `files` maps a path to its bytes or text, to `Link(text)`, to `Special()`, or to an OSError that reading
-    it raises. Folders come by themselves; a path that ends in "/" is an empty one, or with an OSError one
-    that cannot be listed. `executables` are files that may be run; `programs` answer for a path or a name
-    when it is run. `owners` are the user ids of files that do not belong to user OWNER. `nvml` is how the
-    driver's management library answers, and `forbidden` is what this user may not read and write. `spaces`
-    are file systems by the folder that they are mounted on, `lockless` those without locks, with the error.
+    it raises, as does going below it. Folders come by themselves; a path that ends in "/" is an empty one, or
+    with an OSError one that cannot be listed. `executables` are files that may be run; `programs` answer for
+    a path or a name when it is run. `owners` are the user ids of files that do not belong to user OWNER.
+    `nvml` is how the driver's management library answers, and `forbidden` is what this user may not read and
+    write. `spaces` are file systems by the folder that they are mounted on, `lockless` those without locks,
+    with the error.
     """
 
     def __init__(
@@ -121,6 +122,8 @@ class FakeHost:
                 rest = "/".join([*parts[index + 1 :], *([""] if into else [])])
                 base = entry.text if entry.text.startswith("/") else f"{at.rpartition('/')[0]}/{entry.text}"
                 return self._resolve(f"{base}/{rest}" if rest or into else base, follow, links + 1)
+            if not last and isinstance(entry, OSError):
+                raise entry
             if not last and not isinstance(entry, _Folder):
                 raise _missing(entry, path)
         return at or "/"

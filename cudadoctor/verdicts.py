@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from cudadoctor.declare import CannotTell, Skip
-from cudadoctor.facts import Driver, LinkDirectory, Machine, Packages
+from cudadoctor.facts import Driver, LinkDirectory, Machine, Packages, Target
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
-from cudadoctor.knowledge import drivers
 from cudadoctor.simulate import links
 from cudadoctor.simulate.choice import consumers, nothing_compiles, toolkit_to_use
 from cudadoctor.simulate.lines import RUN_TIME, LinkLine, Miss, Scene, link_lines, misses
@@ -174,7 +173,7 @@ def conda_install(prefix: str, *packages: str, again: bool = False) -> Remedy:
     Where they are to be installed `again`, as conda thinks that it has them, it is shown and no more.
     """
     wanted = [package.removesuffix("=") for package in packages]
-    said = " ".join([*(["--force-reinstall"] if again else []), *wanted])
+    said = " ".join([*(["--force-reinstall"] if again else []), _named(wanted)])
     project, pixi, _ = prefix.partition("/.pixi/envs/")
     if pixi:
         return Remedy("show", {}, f"pixi add --manifest-path {shlex.quote(project)} {said}")
@@ -184,10 +183,60 @@ def conda_install(prefix: str, *packages: str, again: bool = False) -> Remedy:
     return Remedy("conda-install", {"prefix": prefix, "packages": " ".join(wanted)}, command)
 
 
-def pip_install(*packages: str, program: str = "pip") -> Remedy:
-    """Return the command that installs packages into the environment."""
-    said = " ".join(f'"{package}"' if "*" in package else package for package in packages)
-    return Remedy("pip-install", {"packages": " ".join(packages)}, f"{program} install {said}")
+class Pip(Struct, frozen=True):
+    """How packages get into an environment."""
+
+    words: str  #: ".../bin/python3 -m pip" or "uv pip"; "" where there is no Python to install for
+    option: str = ""  #: what stands behind `install`: "--python .../bin/python3 "
+    first: str = ""  #: what brings pip itself: "conda install ... && "
+    gone: str = ""  #: what helps where there is no Python
+
+
+def pip_for(target: Target, packages: Packages) -> Pip:
+    """Return what calls pip for an environment, by its own Python: what the fix would take, or names."""
+    if not target.python:
+        return Pip("", gone=f"make {target.prefix} anew: its Python is gone or cannot be run")
+    python = shlex.quote(target.python)
+    if any(each.name == "pip" and not each.problem for each in packages.distributions):
+        return Pip(f"{python} -m pip")
+    if target.kind == "uv":
+        return Pip("uv pip", f"--python {python} ")
+    if target.kind in ("conda", "pixi"):
+        return Pip(f"{python} -m pip", first=f"{conda_install(target.prefix, 'pip').summary} && ")
+    return Pip(f"{python} -m pip", first=f"{python} -m ensurepip --upgrade && ")
+
+
+def pip_install(
+    to: Pip | str, *packages: str, again: bool = False, alone: bool = True, index: str = ""
+) -> Remedy:
+    """Return the command that installs packages into an environment; a text is the words that call pip.
+
+    Where they are to be installed `again`, as pip thinks that it has them (`alone`, without what they
+    require), or come from another `index`, it is shown and no more.
+    """
+    to = Pip(to) if isinstance(to, str) else to
+    if to.gone:
+        return Remedy("show", {}, to.gone)
+    options = ["--force-reinstall"] * again + ["--no-deps"] * (again and alone)
+    words = [*options, _named(packages), *(["--index-url", shlex.quote(index)] if index else [])]
+    command = f"{to.first}{to.words} install {to.option}{' '.join(words)}"
+    if again or index:
+        return Remedy("show", {}, command)
+    return Remedy("pip-install", {"packages": " ".join(packages)}, command)
+
+
+def pip_uninstall(to: Pip | str, *names: str) -> str:
+    """Return the command that removes packages from an environment; "" where it has no Python."""
+    to = Pip(to) if isinstance(to, str) else to
+    if to.gone:
+        return ""
+    return f"{to.first}{to.words} uninstall {to.option or '-y '}{_named(names)}"
+
+
+def _named(packages: Sequence[str]) -> str:
+    """Return packages as words of a shell line that no installer takes for an option."""
+    odd = any(package.startswith("-") for package in packages)
+    return shlex.join(["--", *packages] if odd else packages)
 
 
 def another_toolkit(packages: Packages) -> Remedy | None:
@@ -226,6 +275,5 @@ def driver_to_get(driver: str, machine: Machine) -> Remedy:
     if machine.container or machine.wsl:
         where = "Windows, outside WSL" if machine.wsl else "the host of this container"
         return Remedy("show", {}, f"an NVIDIA driver{least} on {where}")
-    command = drivers.command(machine.release)
-    why = f"  # the driver must be{least}; NVIDIA's own packages have it where this is older" if least else ""
-    return Remedy("show", {}, f"{command}{why}" if command else f"an NVIDIA driver{least}, from the system")
+    own = "the distribution or NVIDIA packages it" if least else "the distribution packages it"
+    return Remedy("show", {}, f"an NVIDIA driver{least}, as {own}")

@@ -17,14 +17,16 @@ MAY: dict[str, set[str]] = {
     "cudadoctor/nvml.py": {"pynvml"},
     "cudadoctor/child": set(),
     "cudadoctor/latest.py": set(),
+    "cudadoctor/versions.py": set(),
     "cudadoctor/simulate": {
         "msgspec",
         "packaging",
         "cudadoctor.facts",
         "cudadoctor.latest",
         "cudadoctor.simulate",
+        "cudadoctor.versions",
     },
-    "cudadoctor/knowledge": {"msgspec", "cudadoctor.knowledge"},
+    "cudadoctor/knowledge": {"msgspec", "cudadoctor.knowledge", "cudadoctor.versions"},
     "cudadoctor/actions.py": {"msgspec"},
     "cudadoctor/exports": {"msgspec", "cudadoctor.actions", "cudadoctor.exports"},
     "cudadoctor/declare.py": {
@@ -124,6 +126,7 @@ MAY: dict[str, set[str]] = {
         "cudadoctor.probes",
         "cudadoctor.knowledge",
         "cudadoctor.simulate",
+        "cudadoctor.versions",
     },
     "cudadoctor/render": {
         "rich",
@@ -149,6 +152,7 @@ MAY: dict[str, set[str]] = {
         "cudadoctor.loading",
         "cudadoctor.simulate",
         "cudadoctor.verdicts",
+        "cudadoctor.versions",
     },
 }
 

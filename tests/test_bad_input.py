@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 import pytest
 
 from cudadoctor.engine import collect
-from cudadoctor.facts import Conda, Environ, Facts, Packages, Target, Toolkits, Unknown
+from cudadoctor.facts import BuildTools, Conda, Environ, Facts, Packages, Target, Toolkits, Unknown
 from cudadoctor.host import RealHost
+from cudadoctor.outcomes import Failed, Passed
 from cudadoctor.probes import conda, environ, machine, packages, target, toolkits, tools
 from cudadoctor.probes.target import NoTarget, Request
+from cudadoctor.registry import load
 from cudadoctor.report import decode, encode
 
 T = TypeVar("T")
@@ -419,8 +421,49 @@ def test_settings_that_may_not_be_read_are_noted(shared: Path) -> None:
 
 def test_site_packages_that_may_not_be_read_are_told(shared: Path) -> None:
     prefix = a_venv(shared / "env")
-    found = denied(prefix, prefix / SITE).packages
-    assert isinstance(found, Packages) and found.unreadable == (f"{prefix}/{SITE}: Permission denied",)
+    for hidden, mode in ((SITE, 0), (SITE, 0o711), ("lib", 0), ("lib/python3.12", 0)):
+        folder = prefix / hidden
+        facts = denied(prefix, folder, mode)
+        assert facts.packages == Unknown(f"{folder}: Permission denied")
+        folder.chmod(0o755)
+        for each in [check for check in load().checks.values() if "packages" in check.needs]:
+            assert not isinstance(each.run(facts), Passed | Failed), each.name
+
+
+def test_further_folders_that_may_not_be_read_are_told(shared: Path) -> None:
+    prefix, more = a_venv(shared / "env"), shared / "more"
+    more.mkdir(0o711)
+    environment = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere", "PYTHONPATH": str(more)}
+    found = unprivileged(
+        lambda: encode(collect(RealHost(environment), ["packages", "target"], Request(str(prefix))))
+    )
+    packages = decode(found).packages
+    assert isinstance(packages, Packages) and packages.torch is not None
+    assert packages.unreadable == (f"{more}: Permission denied",)
+
+
+def test_an_interpreter_behind_a_closed_folder_is_not_called_gone(shared: Path) -> None:
+    base, prefix = shared / "root", a_venv(shared / "env")
+    (base / "bin").mkdir(parents=True)
+    (base / "include").mkdir()
+    python = base / "bin/python3.12"
+    python.write_text("#!/bin/true\n")
+    python.chmod(0o755)
+    (prefix / "pyvenv.cfg").write_text(f"home = {base}/bin\nversion = 3.12.1\n")
+    for name in ("python", "python3"):
+        (prefix / "bin" / name).unlink(missing_ok=True)
+    (prefix / "bin").mkdir(exist_ok=True)
+    (prefix / "bin/python3").symlink_to(python)
+    facts = denied(prefix, base, 0o700 if os.geteuid() == 0 else 0)
+    assert isinstance(facts.target, Target) and isinstance(facts.tools, BuildTools)
+    why = f"leads to no program that can be seen: this user may not enter {base}"
+    assert facts.target.notes[0].endswith(why)
+    assert facts.tools.python_header_barred == str(base)
+    base.chmod(0o755)
+    assert denied(prefix, base, 0o755).tools.python_header_barred == ""  # type: ignore[union-attr]
+    with pytest.raises(NoTarget, match="may not enter"):
+        base.chmod(0o700 if os.geteuid() == 0 else 0)
+        unprivileged(lambda: target.probe(RealHost({}), Request("", str(python))))
 
 
 def test_metadata_that_may_not_be_read_is_a_fact(shared: Path) -> None:

@@ -88,3 +88,26 @@ def test_probes_of_files_take_turns_in_the_order_that_they_build_on_each_other(p
 
     seen(Notes({"PATH": "/nowhere", "HOME": str(prefix)}), prefix)
     assert len(threads["memory"]) == 1 and threads["memory"] <= threads["site-packages"]
+
+
+def test_a_late_probe_does_not_change_what_others_have_read() -> None:
+    """It has seen that its cell is empty, and is held up before it fills it: meanwhile the time is over."""
+    cell, looked, go_on = engine._Cell(), threading.Event(), threading.Event()
+
+    class Slow(threading.Event):
+        def is_set(self) -> bool:
+            known = super().is_set()
+            if threading.current_thread() is late:
+                looked.set()
+                go_on.wait(0.2)
+            return known
+
+    cell.ready = Slow()
+    late = threading.Thread(target=cell.put, args=("the section",))
+    late.start()
+    looked.wait(5)
+    cell.put("did not end in time")
+    read = cell.section
+    go_on.set()
+    late.join()
+    assert cell.section == read

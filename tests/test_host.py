@@ -421,10 +421,16 @@ def test_what_this_user_may_write_is_asked_of_the_kernel(tmp_path: Path) -> None
     assert not RealHost().writable("/tmp\0x")
 
 
+def test_a_file_system_that_states_no_size_leaves_nobody_knows_what() -> None:
+    # /proc has no blocks, as ramfs, tmpfs without a limit and many that are mounted by FUSE.
+    told = RealHost().space("/proc")
+    assert (told.free_bytes, told.free_files) == (None, None)
+
+
 def test_a_file_system_says_what_it_leaves() -> None:
     told, theirs = RealHost().space("/tmp"), os.statvfs("/tmp")
     free = theirs.f_bavail if os.geteuid() else theirs.f_bfree
-    assert abs(told.free_bytes - free * theirs.f_frsize) < 1 << 30
+    assert told.free_bytes is not None and abs(told.free_bytes - free * theirs.f_frsize) < 1 << 30
     assert not told.read_only and told.device == os.stat("/tmp").st_dev
     for path in ("/nowhere", "/tmp\0x"):
         with pytest.raises(OSError):

@@ -4,9 +4,10 @@ Run as a program, with one JSON object as its argument (see `probes/live.py`). I
 standard library. It forks: the worker imports the stack, and the guardian, which imports nothing, watches it,
 says how it ended, and at the end kills their process group with all that the stack has started.
 
-Whatever the stack prints goes to stderr. What became of each stage goes to the guardian by a pipe, and from
-there to stdout, in records `<token><length as 8 hex digits><JSON>`. Where the stack closes that pipe, they go
-to stderr: the token, which nobody else knows, tells them from everything else there.
+What the stack prints to stderr stays there, to stdout goes nowhere: megabytes of it harm nothing. What became
+of each stage goes to the guardian by a pipe, and from there to stdout, in records
+`<token><length as 8 hex digits><JSON>`. Where the stack closes that pipe, they go to stderr: the token, which
+nobody would print by chance, tells them from everything else there.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class NotReached(Exception):
 
 
 class Channel:
-    """The worker's way back to the guardian; what others print to stdout goes to stderr."""
+    """The worker's way back to the guardian; what others print to stdout goes nowhere."""
 
     def __init__(self, token: str, pipe: int) -> None:
         self._token, self.owner = token.encode(), os.getpid()
@@ -52,7 +53,9 @@ class Channel:
             self._pipe = fcntl.fcntl(pipe, fcntl.F_DUPFD_CLOEXEC, 3)
         os.close(pipe)
         self._identity = _identity(self._pipe)
-        os.dup2(2, 1)
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.close(nothing)
 
     def tell(self, **record: Any) -> None:
         """Send one record. A process that was forked off, and came back from an import, ends here."""
@@ -104,7 +107,7 @@ def driver(patient: Patient) -> str:
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
-        raise NotReached(f"no NVIDIA driver: {error}") from None
+        raise NotReached(f"no libcuda.so.1 can be loaded: {error}") from None
     status = cuda.cuInit(0)
     if status == 100:  # CUDA_ERROR_NO_DEVICE
         raise NotReached("no GPU: cuInit says CUDA_ERROR_NO_DEVICE (100)")

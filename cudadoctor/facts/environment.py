@@ -67,7 +67,6 @@ class Distribution(Struct, frozen=True, omit_defaults=True):
     installer: str = ""  #: of the CUDA stack, and of everything in a conda environment
     requires: tuple[str, ...] = ()  #: Requires-Dist lines, but for those of extras (cuda-toolkit's are kept)
     problem: str = ""  #: why its metadata could not be read
-    recorded: bool = False  #: whether RECORD lists its files, without which pip cannot remove it; stack only
     python: str = ""  #: Requires-Python: ">=3.9"
     file: str = ""  #: the file that tells all this, from `location` on: "torch-2.9.0.dist-info/METADATA"
     conda: str = ""  #: conda's record of the same project, where another installer put this over conda's

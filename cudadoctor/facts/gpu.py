@@ -95,6 +95,16 @@ class Driver(Section, frozen=True):
         """Return the version of the driver at work: the module's, or on WSL what NVML says of it."""
         return self.module or self.nvml.driver
 
+    @property
+    def gpu_nodes(self) -> tuple[DeviceNode, ...]:
+        """Return the device files of the kernel module, that of WSL not among them."""
+        return tuple(node for node in self.nodes if node.path.startswith("/dev/nvidia"))
+
+    @property
+    def closed_nodes(self) -> tuple[DeviceNode, ...]:
+        """Return those of them that CUDA needs and this user may not use."""
+        return tuple(node for node in self.gpu_nodes if not node.usable and "nvswitch" not in node.path)
+
     def signs(self) -> tuple[tuple[str, str], ...]:
         """Return what shows that there is an NVIDIA GPU: each thing seen, and what it says."""
         # One that is set aside for a virtual machine is not there for anybody else.
@@ -103,7 +113,7 @@ class Driver(Section, frozen=True):
             for gpu in self.pci
             if not gpu.driver.startswith("vfio")
         )
-        named = ((node.path, "exists") for node in self.nodes if node.path.startswith("/dev/nvidia"))
+        named = ((node.path, "exists") for node in self.gpu_nodes)
         found = [*list(pci)[:2], *list(named)[:1]]
         if self.module_source:
             found.append((self.module_source, f"the kernel module {self.module} is loaded"))
@@ -144,8 +154,7 @@ class PtxasUse(Struct, frozen=True, omit_defaults=True):
     variable: str  #: that would name another: TRITON_PTXAS_BLACKWELL_PATH
     passed_over: str = ""  #: what the variable names, where Triton passes that over without a word
     problem: str = ""  #: why Triton raises instead of running any: "Permission denied"
-    compile_path: str = ""  #: the one of torch's own that torch.compile takes instead
-    compile_version: str = ""
+    compile_version: str = ""  #: that of torch's own ptxas, which torch.compile takes instead
 
 
 class Ptxas(Section, frozen=True):

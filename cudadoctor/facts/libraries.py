@@ -46,11 +46,10 @@ class Libraries(Section, frozen=True):
 
 
 class VersionNeed(Struct, frozen=True, omit_defaults=True):
-    """The versions that a shared object needs of another: of libstdc++.so.6 GLIBCXX_3.4.29."""
+    """The versions that a shared object cannot do without of another: of libstdc++.so.6 GLIBCXX_3.4.29."""
 
     file: str  #: as DT_NEEDED names it
     names: tuple[str, ...]
-    weak: tuple[str, ...] = ()  #: those that may be missing
 
 
 class SharedObject(Struct, frozen=True, omit_defaults=True):

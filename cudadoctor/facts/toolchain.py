@@ -94,7 +94,6 @@ class Compiler(Struct, frozen=True, omit_defaults=True):
     path: str  #: the first word found on PATH; empty where there is none
     family: str = ""  #: gcc, clang, nvc++
     version: str = ""
-    triple: str = ""
     search: LinkSearch | None = None
     problem: str = ""
 
@@ -136,3 +135,4 @@ class BuildTools(Section, frozen=True):
     tools: dict[str, BuildTool]  #: ninja, cmake, ccache
     python_header: str  #: path of the Python.h found, or empty
     python_header_looked: tuple[str, ...] = ()
+    python_header_barred: str = ""  #: the folder that hides whether one of these is there

@@ -85,7 +85,7 @@ def _with_distributions(wanted: _Wanted, packages: Packages) -> Packages:
         there = packages.find(name)
         if there is None or name in wanted.ranged or (version and there.version != version):
             found = [d for d in found if d is not there]
-            found.append(Distribution(name, version, site, recorded=True))
+            found.append(Distribution(name, version, site))
     flashinfer, cache = packages.flashinfer, "flashinfer-jit-cache"
     if flashinfer is not None and wanted.names.get(cache):
         flashinfer = structs.replace(flashinfer, jit_cache=wanted.names[cache])

@@ -1,6 +1,8 @@
-"""Which driver a CUDA version needs, which nvcc a GPU, and how distributions bring a driver."""
+"""Which driver a CUDA version needs, and which nvcc a GPU."""
 
 from __future__ import annotations
+
+from cudadoctor.versions import numbers
 
 #: The first driver of each CUDA release on Linux: table 3 of the CUDA 13.2 Update 2 release notes,
 #: https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/, read 2026-11-21. Newest first.
@@ -39,36 +41,12 @@ SINCE = {
 #: The oldest GPU that nvcc of a CUDA major compiles for; the same source.
 UNTIL = {"12": "5.0", "13": "7.5"}
 
-#: How the driver is usually installed, by the beginning of the system's name: a place to begin, shown and
-#: never run. No page of these systems was read for it; Debian and Fedora need a repository enabled first.
-COMMANDS = (
-    ("Ubuntu", "sudo ubuntu-drivers install"),
-    ("Debian", "sudo apt install nvidia-driver"),
-    ("Fedora", "sudo dnf install akmod-nvidia"),
-    ("Arch Linux", "sudo pacman -S nvidia-open"),
-)
-
-
-def number(version: str) -> tuple[int, ...]:
-    """Return (550, 54, 14) for "550.54.14"; what is no number ends it."""
-    parts = []
-    for part in version.split("."):
-        if not part.isdigit():
-            break
-        parts.append(int(part))
-    return tuple(parts)
-
 
 def cuda_of(driver: str) -> str:
     """Return the CUDA release that a driver came with, as far as the table goes; "" for what is older."""
-    return next((cuda for cuda, first in DRIVERS if number(first) <= number(driver)), "")
+    return next((cuda for cuda, first in DRIVERS if numbers(first) <= numbers(driver)), "")
 
 
 def first_for(cuda: str) -> str:
     """Return the first driver of a CUDA release, or "" where the table does not know it."""
     return next((driver for known, driver in DRIVERS if known == cuda), "")
-
-
-def command(release: str) -> str:
-    """Return how this system installs the driver, or "" where that is not known."""
-    return next((command for name, command in COMMANDS if release.startswith(name)), "")

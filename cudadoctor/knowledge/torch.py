@@ -11,10 +11,10 @@ _INDEX = "https://download.pytorch.org/whl"  #: https://pytorch.org/get-started/
 
 
 def index_for(version: str, cuda: str = "") -> str:
-    """Return the option that makes pip take torch's wheels for a CUDA release: " --index-url https://...".
+    """Return the index of torch's wheels for a CUDA release, as pip takes it with --index-url.
 
     Without `cuda` it is the release that this torch's wheels on the package index are for; "" where that is
     not known.
     """
     cuda = cuda or _DEFAULT_CUDA.get(".".join(version.split(".")[:2]), "")
-    return f" --index-url {_INDEX}/cu{cuda.replace('.', '')}" if cuda else ""
+    return f"{_INDEX}/cu{cuda.replace('.', '')}" if cuda else ""

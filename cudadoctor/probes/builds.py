@@ -24,8 +24,10 @@ from cudadoctor.facts import (
     TorchBuild,
     UnknownVariable,
 )
-from cudadoctor.host import Host
+from cudadoctor.host import Host, text_of
+from cudadoctor.probes.packages import root as import_root
 from cudadoctor.simulate.builds import required
+from cudadoctor.versions import numbers
 
 _SOURCE_LIMIT = 1 << 20
 
@@ -43,19 +45,11 @@ def probe(host: Host, environ: Environ, packages: Packages) -> Builds:
         abi_source,
         tuple(_flashinfer_parts(host, environ, packages)),
         built,
-        _bitsandbytes(host, packages.find("bitsandbytes")),
+        bitsandbytes(host, packages.find("bitsandbytes")),
         envs,
         unknown,
         tuple(_shared_files(host, packages)),
     )
-
-
-def _text(host: Host, path: str) -> str:
-    """Return a small text file, or "" where it cannot be read."""
-    try:
-        return host.read(path, _SOURCE_LIMIT).decode("utf-8", "replace")
-    except OSError:
-        return ""
 
 
 def _version_in(text: str) -> str:
@@ -75,7 +69,7 @@ def _torch_source(host: Host, torch: TorchBuild | None) -> str:
     if torch is None:
         return ""
     path = f"{torch.root}/version.py"
-    text = _text(host, path)
+    text = text_of(host, path)
     match = re.search(r"^cuda\b", text, re.MULTILINE)
     return _line(path, text, match.start()) if match else torch.root
 
@@ -87,11 +81,10 @@ def _torch_abi(host: Host, torch: TorchBuild) -> tuple[bool | None, str]:
     (https://github.com/pytorch/pytorch/issues/149550, read 2026-11-21).
     """
     path = f"{torch.root}/share/cmake/Torch/TorchConfig.cmake"
-    text = _text(host, path)
+    text = text_of(host, path)
     if match := re.search(r"_GLIBCXX_USE_CXX11_ABI=([01])", text):
         return match[1] == "1", _line(path, text, match.start())
-    release = re.match(r"(\d+)\.(\d+)", torch.version)
-    if release and (int(release[1]), int(release[2])) >= (2, 7):
+    if numbers(torch.version) >= (2, 7):
         return True, f"torch {torch.version}: every wheel since 2.7 has the new C++ ABI"
     return None, ""
 
@@ -109,14 +102,14 @@ def _flashinfer_parts(host: Host, environ: Environ, packages: Packages) -> Itera
         return
     root = f"{flashinfer.location}/flashinfer"
     wanted_source = f"{root}/_build_meta.py"
-    wanted = _version_in(_text(host, wanted_source))
+    wanted = _version_in(text_of(host, wanted_source))
     path = f"{root}/jit/env.py"
-    rule = _text(host, path)
+    rule = text_of(host, path)
     for each, module in found:
         if each is None or not wanted or not rule:
             continue
         source = f"{each.location}/{module}/_build_meta.py"
-        version = _version_in(_text(host, source))
+        version = _version_in(text_of(host, source))
         if not version:
             version, source = each.version, each.path
         otherwise, at = _otherwise(rule, each.name, environ)
@@ -161,7 +154,8 @@ def _is_not_looked_at(rule: str, name: str, environ: Environ) -> bool:
 _FOR = re.compile(
     r"(?:cu(?P<before>\d+))?(?P<by>torch|pt)(?P<torch>\d+(?:\.\d+)*)(?P<rest>.*)", re.IGNORECASE
 )
-_OF_TORCH = re.compile(r"torch\s*\(?\s*==\s*(\d[\w.]*?)\)?\s*(?:;|$)", re.ASCII)
+#: Of a requirement without blanks: runs of them would take squared time.
+_OF_TORCH = re.compile(r"torch\(?==(\d[\w.]*)\)?(?:;|$)", re.ASCII)
 #: Whose wheels are named by hand: the name of the downloaded file says what their version does not.
 _NAMED_BY_HAND = frozenset(("flash-attn", "flash-attn-3", "flash-attn-4"))
 
@@ -221,7 +215,8 @@ def _cuda(digits: str) -> str:
 
 
 def _required(each: Distribution) -> str:
-    matches = (_OF_TORCH.match(requirement) for requirement in each.requires)
+    wanted = (requirement for requirement in each.requires if requirement.startswith("torch"))
+    matches = (_OF_TORCH.match("".join(requirement.split())) for requirement in wanted)
     return next((match[1] for match in matches if match), "")
 
 
@@ -259,12 +254,12 @@ def _of_xformers(host: Host, each: Distribution) -> Iterator[BuiltFor]:
 def _of_vision(host: Host, each: Distribution) -> Iterator[BuiltFor]:
     """Read torchvision's or torchaudio's own version, which names the CUDA that the index's does not."""
     source = f"{each.location}/{each.name}/version.py"
-    text = _text(host, source)
+    text = text_of(host, source)
     version = _version_in(text)
     match = re.search(r"\+(?:cu(\d+)|(cpu))\b", version)
     if match is None:
         return
-    exact = each.name == "torchaudio" and "ta_version != t_version" in _text(
+    exact = each.name == "torchaudio" and "ta_version != t_version" in text_of(
         host, f"{each.location}/torchaudio/_extension/utils.py"
     )
     at = _line(source, text, text.find(version))
@@ -276,10 +271,11 @@ def _of_vision(host: Host, each: Distribution) -> Iterator[BuiltFor]:
 # --- bitsandbytes -------------------------------------------------------------------------------------------
 
 
-def _bitsandbytes(host: Host, found: Distribution | None) -> BitsAndBytes | None:
+def bitsandbytes(host: Host, found: Distribution | None) -> BitsAndBytes | None:
+    """Return its libraries and its rule; None where it is not installed, or its rule is not known."""
     if found is None:
         return None
-    root = f"{found.location}/bitsandbytes"
+    root = import_root(host, found, "bitsandbytes")
     try:
         names = host.list(root)
     except OSError:
@@ -287,7 +283,7 @@ def _bitsandbytes(host: Host, found: Distribution | None) -> BitsAndBytes | None
     matches = (re.fullmatch(r"libbitsandbytes_cuda(\d{2})(\d+)\.so", name) for name in names)
     brought = sorted((int(match[1]), int(match[2])) for match in matches if match)
     source = f"{root}/cextension.py"
-    rule = _text(host, source)
+    rule = text_of(host, source)
     if "libbitsandbytes_" not in rule:
         return None  # older than the rule that is known here, or damaged
     cuda = tuple(f"{major}.{minor}" for major, minor in brought)
@@ -297,7 +293,7 @@ def _bitsandbytes(host: Host, found: Distribution | None) -> BitsAndBytes | None
 # --- vLLM's variables ---------------------------------------------------------------------------------------
 
 #: What Kubernetes sets for a service that is called vllm-something.
-_OF_SERVICE = re.compile(r"VLLM_\w*?(?:SERVICE_(?:HOST|PORT\w*)|PORT_\d+_(?:TCP|UDP)\w*)")
+_OF_SERVICE = re.compile(r"SERVICE_HOST$|SERVICE_PORT|PORT_\d+_(?:TCP|UDP)")
 _NEAR, _TYPO = 0.85, 0.93
 _FILES_LIMIT = 10_000
 
@@ -312,14 +308,15 @@ def _vllm(
     """
     if found is None:
         return "", ()
-    path = f"{found.location}/vllm/envs.py"
-    text = _text(host, path)
+    root = import_root(host, found, "vllm")
+    path = f"{root}/envs.py"
+    text = text_of(host, path)
     names = sorted(name for name in environ.variables if name.startswith("VLLM_"))
-    names = [name for name in names if f'\n    "{name}":' not in text and not _OF_SERVICE.fullmatch(name)]
+    names = [name for name in names if f'\n    "{name}":' not in text and not _OF_SERVICE.search(name)]
     known = _known(text) if names else frozenset()
     unknown = [name for name in names if name not in known] if known else []
     if unknown:
-        unknown = _unread(host, f"{found.location}/vllm", unknown)
+        unknown = _unread(host, root, unknown)
     return (path if text else ""), tuple(_nearest(name, known) for name in unknown)
 
 
@@ -354,14 +351,18 @@ def _unread(host: Host, root: str, names: list[str]) -> list[str]:
             path = f"{folder}/{entry}"
             if entry.endswith(".py"):
                 seen += 1
-                text = _text(host, path)
+                text = text_of(host, path)
                 if "VLLM_" in text:
-                    left = {name: None for name in left if not re.search(rf"""['"]{name}['"]""", text)}
+                    left = {name: None for name in left if not _has_in_quotes(text, name)}
             elif "." not in entry and entry != "__pycache__" and host.kind(path, False) == "directory":
                 folders.append(path)
         if seen > _FILES_LIMIT:
             return []
     return list(left)
+
+
+def _has_in_quotes(text: str, name: str) -> bool:
+    return f'"{name}"' in text or f"'{name}'" in text
 
 
 def _nearest(name: str, known: frozenset[str]) -> UnknownVariable:
@@ -395,7 +396,7 @@ def _shared_files(host: Host, packages: Packages) -> Iterator[SharedFile]:
 def _overwritten(host: Host, location: str, members: list[Distribution]) -> Iterator[SharedFile]:
     sizes: dict[str, dict[str, str]] = defaultdict(dict)
     for each in members:
-        record = _text(host, f"{dirname(each.path)}/RECORD")
+        record = text_of(host, f"{dirname(each.path)}/RECORD")
         for path, size in re.findall(r"^([^,\n]+\.so[.\d]*),[^,\n]*,(\d+)\s*$", record, re.MULTILINE):
             sizes[path][each.name] = size
     for path, by_owner in sizes.items():

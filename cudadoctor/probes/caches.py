@@ -24,13 +24,16 @@ from cudadoctor.facts import (
     Target,
 )
 from cudadoctor.host import Host
+from cudadoctor.probes.ldcache import read_cache
+from cudadoctor.probes.packages import root as import_root
 from cudadoctor.simulate.ninja import lock_of, variables_of
 from cudadoctor.simulate.ninja_deps import headers_of
+from cudadoctor.versions import numbers
 
 _ENTRIES = 2_000  #: of one folder that are looked at
 _HEAD_BYTES = 1 << 16
 _SOURCE_BYTES = 1 << 20
-_CACHE_BYTES = 1 << 24
+_LOG_BYTES = 1 << 24  #: one log of all operators; that of one has 160 KB
 _DEFAULT = "the default"
 
 
@@ -101,21 +104,13 @@ def _rewrites(patient: Patient) -> bool:
         source = b""
     if b"write_ninja" in source:
         return re.search(rb"if not \w+\.is_ninja_generated", source) is None
-    return not (0, 4) <= release(flashinfer.version) < (0, 6, 11, 1)
+    return not (0, 4) <= numbers(flashinfer.version) < (0, 6, 11, 1)
 
 
 def _flashinfer_root(patient: Patient) -> str:
-    """Return the folder of the import package: where its link flags were read from, else the usual one."""
+    """Return the folder of the import package."""
     found = patient.packages.find("flashinfer-python")
-    source = patient.packages.flashinfer.ldflags_source if patient.packages.flashinfer else ""
-    if source.endswith("/jit/cpp_ext.py"):
-        return source.removesuffix("/jit/cpp_ext.py")
-    return f"{found.location}/flashinfer" if found else ""
-
-
-def release(version: str) -> tuple[int, ...]:
-    """Return the numbers of a version in order, without its local label."""
-    return tuple(int(number) for number in re.findall(r"\d+", version.partition("+")[0]))
+    return import_root(patient.host, found, "flashinfer") if found else ""
 
 
 def _operator_folders(patient: Patient, rewrites: bool) -> Iterator[tuple[str, str]]:
@@ -124,7 +119,7 @@ def _operator_folders(patient: Patient, rewrites: bool) -> Iterator[tuple[str, s
     Before 0.4.1 the folder was shared by all versions: nothing in it can be told to be this one's.
     """
     flashinfer = patient.packages.flashinfer
-    if flashinfer is None or release(flashinfer.version) < (0, 4, 1):
+    if flashinfer is None or numbers(flashinfer.version) < (0, 4, 1):
         return
     base, source = patient.place("FLASHINFER_WORKSPACE_BASE", patient.home)
     root = patient.host.realpath(f"{base}/.cache/flashinfer/{flashinfer.version}")
@@ -184,7 +179,7 @@ def _configured(host: Host, folder: str, name: str) -> ConfiguredOp | None:
 
 # --- operators that are built -------------------------------------------------------------------------------
 
-_OPENED = 200  #: operators, once one of three samples gives reason
+_OPENED = 200  #: operators of one folder; of more it is a sample, spread over all of them
 #: The toolkit's libraries whose soname says the CUDA major.
 _OF_CUDA = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc)\.so\.(\d+)")
 _FOLDERS = ("/lib64", "/usr/lib64", "/lib", "/usr/lib")
@@ -200,11 +195,8 @@ def _unusable(patient: Patient, folder: str, names: list[str]) -> Iterator[Built
     if torch is None or not torch.cuda:
         return
     search = _Search(patient, torch.cuda.partition(".")[0])
-    samples = sorted({0, len(names) // 2, len(names) - 1}) if names else []
-    if not any(_damage(patient, f"{folder}/{names[index]}", names[index], search) for index in samples):
-        return
-    prebuilt = _prebuilt(patient)
-    for name in names[:_OPENED]:
+    prebuilt, count = _prebuilt(patient), min(len(names), _OPENED)
+    for name in (names[index * len(names) // count] for index in range(count)):
         op = _damage(patient, f"{folder}/{name}", name, search)
         if op is not None and not any(host.kind(f"{place}/{name}/{name}.so") for place in prebuilt):
             yield op
@@ -221,32 +213,38 @@ def _damage(patient: Patient, path: str, name: str, search: _Search) -> BuiltOp 
     missing = search.missing(f"{path}/{name}.so")
     # An nvcc that is named by its own path may be anywhere.
     gone = op.nvcc == "$cuda_home/bin/nvcc" and not host.kind(f"{op.cuda_home}/bin/nvcc")
-    gone = gone and _misses_a_header(host, posixpath.dirname(path), name)
+    gone = gone and search.misses_a_header(posixpath.dirname(path), name)
     return BuiltOp(path, name, op.cuda_home, missing, gone) if missing or gone else None
 
 
-def _misses_a_header(host: Host, folder: str, name: str) -> bool:
-    """Return whether ninja will build an operator again for want of a header that it was made of.
-
-    ninja keeps a list of them beside the operators; where it has none of this operator, that is not sure.
-    """
-    try:
-        headers = headers_of(host.read(f"{folder}/.ninja_deps", _SOURCE_BYTES), f"{name}/")
-    except OSError:
-        return False
-    runtime = next((header for header in headers if header.endswith("/cuda_runtime.h")), "")
-    return runtime.startswith("/") and not host.kind(runtime)
-
-
 class _Search:
-    """Where a library of another CUDA major could be found when an operator is loaded: wherever it may be."""
+    """What the operators of one folder could find when they are loaded or built again, looked for once."""
 
     def __init__(self, patient: Patient, major: str) -> None:
         self._patient, self._major = patient, major
         self._found: dict[str, bool] = {}
+        self._logs: dict[str, bytes] = {}
+
+    def misses_a_header(self, folder: str, name: str) -> bool:
+        """Return whether ninja will build an operator again for want of a header that it was made of.
+
+        ninja keeps a list of them beside the operators; where it has none of this operator, that is not sure.
+        """
+        host = self._patient.host
+        if folder not in self._logs:
+            try:
+                self._logs[folder] = host.read(f"{folder}/.ninja_deps", _LOG_BYTES)
+            except OSError:
+                self._logs[folder] = b""
+        headers = headers_of(self._logs[folder], f"{name}/")
+        runtime = next((header for header in headers if header.endswith("/cuda_runtime.h")), "")
+        return runtime.startswith("/") and not host.kind(runtime)
 
     def missing(self, library: str) -> str:
-        """Return a CUDA library that this one needs, that torch has not loaded and that is nowhere, or ""."""
+        """Return a CUDA library that this one needs, that torch has not loaded and that is nowhere, or "".
+
+        One of another CUDA major could be found when an operator is loaded wherever it may be.
+        """
         from cudadoctor.elf import read
 
         try:
@@ -281,10 +279,7 @@ class _Search:
         folders += [f"{target.prefix}/lib", f"{target.base_prefix}/lib", *_FOLDERS]
         if any(patient.host.kind(f"{folder}/{name}") for folder in folders):
             return True
-        try:
-            return name.encode() in patient.host.read("/etc/ld.so.cache", _CACHE_BYTES)
-        except OSError:
-            return False
+        return name.encode("utf-8", "surrogateescape") in read_cache(patient.host)
 
 
 # --- cache folders ------------------------------------------------------------------------------------------
@@ -392,7 +387,7 @@ def _batons(patient: Patient, folder: str) -> list[str]:
         source = host.read(f"{torch.root}/utils/cpp_extension.py", _SOURCE_BYTES)
     except OSError:
         source = b""
-    baton = b"FileBaton(" in source if source else release(torch.version) < (2, 14)
+    baton = b"FileBaton(" in source if source else numbers(torch.version) < (2, 14)
     return found if baton else []
 
 

@@ -158,9 +158,9 @@ def _compiler(
     if dry.problem or dry.timed_out or not (told := _identity(dry.stderr)):
         reason = dry.problem or ("did not answer in time" if dry.timed_out else _first_line(dry.stderr))
         return Compiler(command, path, problem=reason or f"exit status {dry.status} without a word")
-    family, version, triple = told
+    family, version, _ = told
     search = _search(questions, argv, told, dry.stderr, environ) if linking else None
-    return Compiler(command, path, family, version, triple, search)
+    return Compiler(command, path, family, version, search)
 
 
 def _first_line(text: str) -> str:

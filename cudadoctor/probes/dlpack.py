@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from posixpath import dirname
 
 from cudadoctor.facts import Dlpack, DlpackAddon, Environ, Machine, Packages, Target
-from cudadoctor.host import Host
+from cudadoctor.host import Host, names_in, text_of
+from cudadoctor.probes.packages import root as import_root
+from cudadoctor.versions import numbers
 
 _SOURCE_BYTES = 1 << 18
 _DEFAULT = "the default"
 _MODULES = ("packaging", "setuptools")
+_PACKAGES = {"apache-tvm-ffi": "tvm_ffi", "torch-c-dlpack-ext": "torch_c_dlpack_ext"}
 _DEVICES = ("cpu", "cuda")
 
 
@@ -25,9 +29,9 @@ def probe(host: Host, target: Target, environ: Environ, packages: Packages, mach
     native = exports_fp8(torch.version) if torch is not None else None
     if torch is None or native:
         return Dlpack(native)
-    folders = _search_path(target, packages)
+    folders = _search_path(host, target, packages)
     source = _find(host, folders, "tvm_ffi/_optional_torch_c_dlpack.py")
-    text = _text(host, source)
+    text = text_of(host, source, _SOURCE_BYTES) if source else ""
     build = (
         "script" if "_build_optional_torch_c_dlpack" in text else "inline" if "load_inline" in text else ""
     )
@@ -55,12 +59,16 @@ def exports_fp8(version: str) -> bool | None:
     found = re.match(r"(\d+)\.(\d+)(?:\.\d+)*((?:a|b|rc|\.dev)\d+)?", version)
     if found is None or (found[3] and (found[1], found[2]) == ("2", "10")):
         return None
-    return (int(found[1]), int(found[2])) >= (2, 10)
+    return numbers(version) >= (2, 10)
 
 
-def _search_path(target: Target, packages: Packages) -> list[str]:
+def _search_path(host: Host, target: Target, packages: Packages) -> list[str]:
     """Return the folders that modules are imported from, those that .pth files add as well."""
-    return list(dict.fromkeys([*target.site_packages, *(d.location for d in packages.distributions)]))
+    folders = [*target.site_packages, *(d.location for d in packages.distributions)]
+    for name, package in _PACKAGES.items():
+        if (found := packages.find(name)) is not None:
+            folders.append(dirname(import_root(host, found, package)))
+    return list(dict.fromkeys(folders))
 
 
 def _find(host: Host, folders: list[str], name: str) -> str:
@@ -70,13 +78,6 @@ def _find(host: Host, folders: list[str], name: str) -> str:
 
 def _has_module(host: Host, folders: list[str], name: str) -> bool:
     return any(host.kind(f"{folder}/{name}{end}") for folder in folders for end in ("/__init__.py", ".py"))
-
-
-def _text(host: Host, path: str) -> str:
-    try:
-        return host.read(path, _SOURCE_BYTES).decode("utf-8", "replace") if path else ""
-    except OSError:
-        return ""
 
 
 def _cache(environ: Environ, machine: Machine) -> tuple[str, str]:
@@ -100,7 +101,7 @@ def _writable(host: Host, folder: str) -> bool:
 def _addons(host: Host, version: str, tagged: bool, cache: str, wheel: str) -> Iterator[DlpackAddon]:
     """Yield the add-on for each kind of device, by the names of `_optional_torch_c_dlpack.py`."""
     minor = "".join(version.split(".")[:2])
-    cached = _names(host, cache)
+    cached = names_in(host, cache)
     for device in _DEVICES:
         stem = f"libtorch_c_dlpack_addon_torch{minor}-{device}"
         # Which tags would be this torch's own matters only where there is something with a tag.
@@ -118,13 +119,6 @@ def _addons(host: Host, version: str, tagged: bool, cache: str, wheel: str) -> I
             _problem(host, path) if there else "",
             any(host.locked(f"{cache}/{name}.lock") for name in names),
         )
-
-
-def _names(host: Host, folder: str) -> list[str]:
-    try:
-        return host.list(folder)
-    except OSError:
-        return []
 
 
 def _tags(version: str) -> list[str]:

@@ -21,7 +21,7 @@ from cudadoctor.facts import (
     Nvml,
     PciGpu,
 )
-from cudadoctor.host import Host, Ran
+from cudadoctor.host import Host, Ran, names_in, text_of
 from cudadoctor.probes.ldcache import cached
 
 TIMEOUT_S = 5.0
@@ -63,25 +63,16 @@ def _by_files(host: Host, environ: Environ) -> Driver:
     )
 
 
-def _text(host: Host, path: str) -> str:
-    try:
-        return host.read(path, 1 << 16).decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
-
-
-def _names(host: Host, path: str) -> list[str]:
-    try:
-        return host.list(path)
-    except OSError:
-        return []
+def _stated(host: Host, path: str) -> str:
+    """Return the one word of a kernel's file, "" where it has none."""
+    return text_of(host, path).strip()
 
 
 def _module(host: Host) -> tuple[str, str]:
     """Return version and source of the kernel module that is loaded."""
-    if match := _MODULE.search(_text(host, "/proc/driver/nvidia/version")):
+    if match := _MODULE.search(text_of(host, "/proc/driver/nvidia/version")):
         return match[1], "/proc/driver/nvidia/version"
-    version = _text(host, "/sys/module/nvidia/version")
+    version = _stated(host, "/sys/module/nvidia/version")
     return (version, "/sys/module/nvidia/version") if version else ("", "")
 
 
@@ -95,18 +86,19 @@ def _has_module(host: Host) -> bool | None:
 
 
 def _nodes(host: Host) -> tuple[DeviceNode, ...]:
-    names = (name for name in _names(host, "/dev") if _NODE.fullmatch(name))
+    names = (name for name in names_in(host, "/dev") if _NODE.fullmatch(name))
     return tuple(DeviceNode(f"/dev/{name}", host.usable(f"/dev/{name}")) for name in names)
 
 
 def _pci(host: Host) -> tuple[PciGpu, ...]:
     """Return the display and 3D controllers of vendor 10de."""
     found = []
-    for address in _names(host, _PCI):
+    for address in names_in(host, _PCI):
         folder = f"{_PCI}/{address}"
-        if _text(host, f"{folder}/vendor") == "0x10de" and _text(host, f"{folder}/class").startswith("0x03"):
+        vendor, kind = (_stated(host, f"{folder}/{name}") for name in ("vendor", "class"))
+        if vendor == "0x10de" and kind.startswith("0x03"):
             driver = host.realpath(f"{folder}/driver") if host.kind(f"{folder}/driver") else ""
-            found.append(PciGpu(address, _text(host, f"{folder}/device"), driver.rpartition("/")[2]))
+            found.append(PciGpu(address, _stated(host, f"{folder}/device"), driver.rpartition("/")[2]))
     return tuple(found)
 
 
@@ -224,13 +216,23 @@ _ENDS = {-11: "crashed (SIGSEGV)", -6: "was aborted (SIGABRT)", -7: "crashed (SI
          -4: "crashed (SIGILL)", 0: "gave no answer"}  # fmt: skip
 
 
+#: A total below it is no total: GPUs that share the system's memory report it in more ways than one.
+_LEAST_MEMORY_BYTES = 16 << 20
+
+
+def _capability(told: tuple[int, int] | None) -> str:
+    """Return "8.6"; "" for numbers that can be none, as a driver that is out of order makes them up."""
+    major, minor = told or (0, 0)
+    return f"{major}.{minor}" if 0 < major < 100 and 0 <= minor < 10 else ""
+
+
 def _gpu(device: _Device) -> Gpu:
-    # A total of nothing is no total: GPUs that share the system's memory report it in more ways than one.
-    total, used, free = device.memory if device.memory and device.memory[0] else (None, None, None)
+    memory = device.memory if device.memory and device.memory[0] >= _LEAST_MEMORY_BYTES else None
+    total, used, free = memory or (None, None, None)
     return Gpu(
         index=device.index,
         name=device.name or "",
-        capability="{}.{}".format(*device.capability) if device.capability else "",
+        capability=_capability(device.capability),
         uuid=_short(device.uuid or ""),
         memory_total_bytes=total,
         memory_used_bytes=used,

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from posixpath import basename, dirname
 from typing import NamedTuple
 
-from cudadoctor.host import Host
+from cudadoctor.host import Host, barred
+from cudadoctor.versions import numbers
 
 _NAME = re.compile(r"(python|pypy)(3\.\d+)(t?)[a-z]*")
 
@@ -55,11 +56,6 @@ def python_folders(host: Host, prefix: str) -> list[tuple[str, str]]:
         named = (name for name in names if name.startswith(("python3.", "pypy3.")))
         found += [(lib, name) for name in named if _NAME.fullmatch(name)]
     return sorted(found, key=lambda pair: (-numbers(pair[1])[1], pair))
-
-
-def numbers(version: str) -> list[int]:
-    """Return the numbers in a version, to compare it by."""
-    return [int(number) for number in re.findall(r"\d+", version)]
 
 
 def _pyvenv(host: Host, prefix: str) -> dict[str, str] | None:
@@ -235,10 +231,12 @@ def notes(host: Host, python: Python) -> Iterator[str]:
     """Say what is odd about the interpreter itself."""
     stated, link = _stated(python.settings), f"{python.prefix}/bin/python3"
     if not python.path and host.kind(link, follow=False) == "link":
-        yield f"{link} leads to no program: {host.realpath(link)} is gone"
+        closed = barred(host, link)
+        why = f"this user may not enter {closed}" if closed else f"{host.realpath(link)} is gone"
+        yield f"{link} leads to no program{' that can be seen' if closed else ''}: {why}"
     if stated and python.minor and not f"{stated}.".startswith(f"{python.minor}."):
         yield f"made for Python {stated}, but its interpreter is {python.minor} by now"
-    if python.minor and numbers(python.minor) < [3, 8]:
+    if python.minor and numbers(python.minor) < (3, 8):
         yield f"Python {python.minor} is older than 3.8: what is said of it may be wrong"
     if python.settings == {}:
         yield f"{python.prefix}/pyvenv.cfg is empty, or cannot be read"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from cudadoctor.facts import DeviceCode, Driver, Kernels, Packages
 from cudadoctor.host import Host
-from cudadoctor.probes.packages import _root
+from cudadoctor.probes.packages import root as import_root
 from cudadoctor.simulate.kernels import covers
 
 _CONTAINER, _ENTRY = 0xBA55ED50, {1: "ptx", 2: "sass"}
@@ -37,7 +37,7 @@ def _files(host: Host, packages: Packages) -> Iterator[tuple[str, str]]:
     if packages.torch is not None and packages.torch.cuda:
         yield "torch", f"{packages.torch.root}/lib/libtorch_cuda.so"
     if (vllm := packages.find("vllm")) is not None:
-        root = _root(host, vllm, "vllm")
+        root = import_root(host, vllm, "vllm")
         try:
             names = host.list(root)
         except OSError:

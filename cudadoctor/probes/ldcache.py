@@ -7,9 +7,11 @@ behind the older format's entries where both are in one file; since 2.33 a table
 from __future__ import annotations
 
 import struct
+import threading
+import weakref
 
 from cudadoctor.facts import CachedLibrary
-from cudadoctor.host import Host
+from cudadoctor.host import FileId, Host
 
 _OLD, _NEW = b"ld.so-1.7.0", b"glibc-ld.so.cache1.1"
 _HEADER = "20xII4xI12x"  #: entries, bytes of strings, where the extensions are
@@ -22,12 +24,24 @@ _FLAGS = {"x86_64": 0x303, "aarch64": 0xA03, "ppc64": 0x503, "s390x": 0x403, "i3
 
 _PATH = "/etc/ld.so.cache"
 _LIMIT_BYTES = 16 << 20
+#: What no real cache comes near: ldconfig's own hold a few thousand entries, and no file's name is as long.
+_ENTRIES, _NAME_BYTES, _PATH_BYTES, _LEVEL_BYTES = 1 << 16, 256, 4096, 256
+
+
+#: Of each machine the file that was read last, and its data: several probes ask for it, in threads.
+_read: weakref.WeakKeyDictionary[Host, tuple[FileId, bytes]] = weakref.WeakKeyDictionary()
+_reading = threading.Lock()
 
 
 def read_cache(host: Host) -> bytes:
-    """Return the cache's data; nothing where there is none that can be read."""
+    """Return the cache's data, read once as long as it is the same file; nothing where it cannot be read."""
     try:
-        return host.read(_PATH, _LIMIT_BYTES)
+        with _reading:
+            file = host.identity(_PATH)
+            known = _read.get(host)
+            if known is None or known[0] != file:
+                known = _read[host] = (file, host.read(_PATH, _LIMIT_BYTES))
+            return known[1]
     except OSError:
         return b""
 
@@ -57,7 +71,7 @@ class LoaderCache:
         """Return what there is for a name, in the cache's order; entries for odd hardware are left out."""
         found = []
         for path, hardware in self._by_name.get(name.encode("utf-8", "surrogateescape"), ()):
-            text = self._text(path).decode("utf-8", "surrogateescape")
+            text = self._text(path, _PATH_BYTES).decode("utf-8", "surrogateescape")
             if not hardware:
                 found.append(CachedLibrary(text))
             elif hardware & _OF_A_LEVEL and (index := hardware & 0xFFFFFFFF) < len(self._levels):
@@ -73,10 +87,10 @@ class LoaderCache:
             return
         count, _, extensions = struct.unpack_from(self._order + _HEADER, self._data, self._base)
         start = self._base + struct.calcsize(self._order + _HEADER)
-        table = self._data[start : start + 24 * count]
+        table = self._data[start : start + 24 * min(count, _ENTRIES)]
         for flags, name, path, _, hardware in struct.iter_unpack(self._order + _ENTRY, table):
             if wanted is None or flags == wanted:
-                self._by_name.setdefault(self._text(name), []).append((path, hardware))
+                self._by_name.setdefault(self._text(name, _NAME_BYTES), []).append((path, hardware))
         if extensions:
             self._levels = list(self._read_levels(extensions))
 
@@ -87,11 +101,13 @@ class LoaderCache:
         for index in range(min(count, 64)):
             tag, _, offset, size = struct.unpack_from(self._order + "IIII", self._data, at + 8 + 16 * index)
             if tag == _LEVELS:
-                table = self._data[offset : offset + size // 4 * 4]
-                return [self._text(name).decode() for (name,) in struct.iter_unpack(self._order + "I", table)]
+                table = self._data[offset : offset + min(size, _LEVEL_BYTES) // 4 * 4]
+                names = struct.iter_unpack(self._order + "I", table)
+                return [self._text(name, _NAME_BYTES).decode("utf-8", "surrogateescape") for (name,) in names]
         return []
 
-    def _text(self, offset: int) -> bytes:
+    def _text(self, offset: int, limit_bytes: int) -> bytes:
+        """Return the string at an offset; an empty one where none of this length ends there."""
         start = self._base + offset
-        end = self._data.find(b"\0", start)
+        end = self._data.find(b"\0", start, start + limit_bytes)
         return self._data[start : end if end >= 0 else start]

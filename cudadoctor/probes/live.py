@@ -18,6 +18,7 @@ from cudadoctor.facts import Dlpack, Environ, Live, LoadedLibrary, Packages, Sta
 from cudadoctor.host import Host, Ran
 from cudadoctor.probes.compilers import child_environ
 from cudadoctor.probes.deep import caged
+from cudadoctor.versions import numbers
 
 #: For one stage: importing vLLM from a cold disk took 50 s.
 STAGE_S = 120.0
@@ -99,12 +100,11 @@ def _plan(
     token: str, wanted: Sequence[str], packages: Packages, dlpack: Dlpack, folder: str, stage_s: float
 ) -> dict[str, Any]:
     flashinfer = packages.flashinfer
-    release = re.match(r"(\d+)\.(\d+)", flashinfer.version) if flashinfer else None
     cage = dlpack.writable and dlpack.cache
     return {
         "token": token,
         "stages": {name: stage_s * LONGER.get(name, 1) for name in wanted},
-        "through_tvm_ffi": release is not None and (int(release[1]), int(release[2])) >= (0, 4),
+        "through_tvm_ffi": flashinfer is not None and numbers(flashinfer.version) >= (0, 4),
         "cached": dlpack.cache,
         "cache": f"{folder}/tvm_ffi_cache_dir" if cage else "",
     }
@@ -120,6 +120,9 @@ def _environ(variables: Mapping[str, str], folder: str, plan: Mapping[str, Any])
 
 
 # --- what came back -----------------------------------------------------------------------------------------
+
+
+FLOOD = "printed more than"  #: how `Host.run` says that it has ended a program for what it printed
 
 
 class _Story(Struct, frozen=True):
@@ -138,6 +141,8 @@ class _Story(Struct, frozen=True):
         if told is not None:
             lines = _tail(self.stderr.get(name, "")) if told["ended"] == "failed" else ()
             return Stage(name, told["ended"], told["message"], told["seconds"], lines)
+        if name == self.begun and self.death.startswith(FLOOD):
+            return Stage(name, "not-reached", f"{self.death} to stderr, and was ended for it")
         if name == self.begun:
             return Stage(name, "failed", self.death, stderr=_tail(self.stderr.get(name, "")))
         if not self.begun:
@@ -162,7 +167,10 @@ def _read(ran: Ran, token: str, total_s: float) -> _Story:
 
 
 def _pieces(text: str, token: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield each record with the text behind it; first an empty one, with what comes before all of them."""
+    """Yield each record with the text behind it; first an empty one, with what comes before all of them.
+
+    Of a record that is damaged the text stays: it may be the last that a dying process had to say.
+    """
     head, *rest = text.split(token)
     yield {}, head
     for piece in rest:
@@ -170,6 +178,7 @@ def _pieces(text: str, token: str) -> Iterator[tuple[dict[str, Any], str]]:
         try:
             record = msgspec.json.decode(piece[8 : 8 + length], type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeEncodeError):
+            yield {}, piece
             continue
         yield record, piece[8 + length :]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from cudadoctor.facts import Machine
-from cudadoctor.host import Host
+from cudadoctor.host import Host, text_of
 
 _UNLIMITED = 1 << 60
 
@@ -36,19 +36,12 @@ def probe(host: Host) -> Machine:
     )
 
 
-def _text(host: Host, path: str) -> str:
-    try:
-        return host.read(path, 1 << 16).decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
-
-
 def _cgroups(host: Host, controller: str) -> list[str]:
     """Return this process's control groups for one controller, from its own to the root: each may limit it.
 
     A container sees its own group as the root, while /proc/self/cgroup may name a path from outside.
     """
-    lines = [line.split(":", 2) for line in _text(host, "/proc/self/cgroup").splitlines()]
+    lines = [line.split(":", 2) for line in text_of(host, "/proc/self/cgroup").splitlines()]
     groups = [parts for parts in lines if len(parts) == 3]
     unified = next((path for _, names, path in groups if not names), "/")
     own = next((path for _, names, path in groups if controller in names.split(",")), "/")
@@ -65,10 +58,11 @@ def _memory_limits(host: Host) -> Iterator[tuple[int, int]]:
     """Yield each limit on this process's memory, and what counts against it without the page cache."""
     for folder in _cgroups(host, "memory"):
         for limit_file, used_file, cache_name in _MEMORY_FILES:
-            limit = _number(_text(host, f"{folder}/{limit_file}"))
+            limit = _number(text_of(host, f"{folder}/{limit_file}"))
             if 0 < limit < _UNLIMITED:
-                used = _number(_text(host, f"{folder}/{used_file}"))
-                cache = re.search(rf"^{cache_name} (\d+)", _text(host, f"{folder}/memory.stat"), re.MULTILINE)
+                used = _number(text_of(host, f"{folder}/{used_file}"))
+                told = text_of(host, f"{folder}/memory.stat")
+                cache = re.search(rf"^{cache_name} (\d+)", told, re.MULTILINE)
                 yield limit, max(0, used - (int(cache[1]) if cache else 0))
 
 
@@ -80,6 +74,7 @@ _MEMORY_FILES = (
 
 def _number(text: str) -> int:
     """Return the number, or 0 for "max", "-1" and whatever else stands there."""
+    text = text.strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
 
@@ -87,9 +82,9 @@ def _cores(host: Host) -> int:
     """Return the cores this process may use, a container's quota included."""
     cores = host.cores()
     for folder in _cgroups(host, "cpu"):
-        quota, _, period = _text(host, f"{folder}/cpu.max").partition(" ")
+        quota, _, period = text_of(host, f"{folder}/cpu.max").partition(" ")
         if not quota:
-            quota, period = (_text(host, f"{folder}/cpu.cfs_{name}_us") for name in ("quota", "period"))
+            quota, period = (text_of(host, f"{folder}/cpu.cfs_{name}_us") for name in ("quota", "period"))
         if _number(quota) and _number(period):
             cores = min(cores, -(-_number(quota) // _number(period)))
     return max(1, cores)
@@ -103,7 +98,7 @@ def _container(host: Host) -> str:
         return "podman"
     if host.environ.get("KUBERNETES_SERVICE_HOST"):
         return "kubernetes"
-    if name := host.environ.get("container") or _text(host, "/run/systemd/container"):
+    if name := host.environ.get("container") or text_of(host, "/run/systemd/container").strip():
         return name
     apptainer = host.environ.get("APPTAINER_CONTAINER") or host.environ.get("SINGULARITY_CONTAINER")
     return "apptainer" if apptainer or host.kind("/.singularity.d") == "directory" else ""

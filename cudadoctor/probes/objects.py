@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from posixpath import basename, dirname
+from posixpath import basename, dirname, normpath
 
 from msgspec import structs
 
@@ -25,8 +25,11 @@ from cudadoctor.facts import (
     SharedObjects,
     Target,
 )
-from cudadoctor.host import Host, NotRegular
+from cudadoctor.host import Host, NotRegular, names_in
+from cudadoctor.probes.builds import bitsandbytes
 from cudadoctor.probes.ldcache import LoaderCache, read_cache
+from cudadoctor.probes.packages import root as import_root
+from cudadoctor.simulate.builds import library_for
 from cudadoctor.simulate.imports import (
     DRIVER,
     Imported,
@@ -40,11 +43,12 @@ from cudadoctor.simulate.imports import (
     without,
 )
 
-#: The extensions that importing a package of the stack loads: the distribution, a folder beside its metadata
-#: and the names in it; `{tag}` stands for the interpreter's own. Listed from the wheels of torch 2.9.0 and
-#: 2.14.1, vLLM 0.12.0, torchvision 0.24.0, torchaudio 2.9.0, triton 3.5.0, flash-attn 2.8.3, xformers 0.0.33,
-#: apache-tvm-ffi 0.1 and sgl-kernel 0.3.21 on 2026-11-21. FlashInfer's operators, prebuilt or not, are none:
-#: they are hundreds, and each is opened when it is first called.
+#: The extensions that importing a package of the stack loads: the distribution, the import package or a
+#: folder in it, and the names there; `{tag}` stands for the interpreter's own. FlashInfer's operators,
+#: prebuilt or not, are none: they are hundreds, and each is opened when it is first called.
+#: The file lists of torch 2.9.0 and 2.14.1, vLLM 0.12.0, torchvision 0.24.0, torchaudio 2.9.0, triton 3.5.0,
+#: apache-tvm-ffi 0.1.15, xformers 0.0.33.post1 and sgl-kernel 0.3.21 were read (2026-11-21). Of flash-attn
+#: the name is that of its setup.py, and that of flash-attn-3 is unverified: no wheel of theirs was opened.
 _EXTENSIONS = (
     ("torch", "torch", r"_C{tag}\.so"),
     ("torchvision", "torchvision", r"_C\.so"),
@@ -54,14 +58,13 @@ _EXTENSIONS = (
     ("vllm", "vllm", r"\w+\.abi3\.so"),
     ("vllm", "vllm/vllm_flash_attn", r"\w+\.abi3\.so"),
     ("xformers", "xformers", r"_C\.so"),
-    ("flash-attn", "", r"flash_attn_2_cuda{tag}\.so"),
+    ("flash-attn", "flash_attn/..", r"flash_attn_2_cuda{tag}\.so"),
     ("flash-attn-3", "flash_attn_3", r"_C\.abi3\.so"),
     ("apache-tvm-ffi", "tvm_ffi/lib", r"libtvm_ffi\.so"),
     ("sgl-kernel", "sgl_kernel", r"(?:common|flash)_ops\.abi3\.so"),
     ("sgl-kernel", "sgl_kernel/sm90", r"common_ops\.abi3\.so"),
     ("sgl-kernel", "sgl_kernel/sm100", r"common_ops\.abi3\.so"),
 )
-_BITSANDBYTES = re.compile(r"libbitsandbytes_cuda(\d{2})(\d+)\.so")
 _TAG = r"(?:\.cpython-{version}-[\w-]+|\.abi3)?"
 _UNDEFINED = 20  #: symbols that are named of each library
 _X86_LEVELS = (
@@ -123,11 +126,29 @@ def dynamic_loader(host: Host, python: SharedObject) -> tuple[DynamicLoader | No
     ), ""
 
 
-def _preload(host: Host) -> Iterator[str]:
+def _preload(host: Host) -> list[str]:
+    """Return what /etc/ld.so.preload names, with blanks or colons between."""
     try:
-        yield from host.read("/etc/ld.so.preload", 1 << 16).decode("utf-8", "surrogateescape").split()
+        data = _without_comments(host.read("/etc/ld.so.preload", 1 << 16))
     except OSError:
-        return
+        return []
+    return [name for name in re.split("[: \t\n]", data.decode("utf-8", "surrogateescape")) if name]
+
+
+def _without_comments(data: bytes) -> bytes:
+    """Blank the comments as glibc does (2.36 was compared, see tests/real/test_loader.py).
+
+    It counts what is left to search after a comment, and searches as much of the file from its beginning:
+    near the end a comment may stay, and its words are libraries.
+    """
+    text, left = bytearray(data), len(data)
+    while left > 0 and (at := text.find(b"#", 0, left)) >= 0:
+        left -= at
+        end = data.find(b"\n", at + 1, at + left)
+        end = at + left if end < 0 else end
+        text[at:end] = b" " * (end - at)
+        left -= end - at
+    return bytes(text)
 
 
 def _processor(host: Host, machine: str, libc: str) -> tuple[str, tuple[str, ...]]:
@@ -183,46 +204,29 @@ def _extensions(host: Host, target: Target, packages: Packages) -> Iterator[Exte
     for name, folder, pattern in _EXTENSIONS:
         if (distribution := found.get(name)) is None or distribution.problem:
             continue
-        place = _place(distribution, folder, packages)
+        place = _place(host, distribution, folder, packages)
         matches = re.compile(pattern.replace("{tag}", tag)).fullmatch
-        for file in filter(matches, _names(host, place)):
+        for file in filter(matches, names_in(host, place)):
             yield Extension(f"{place}/{file}", name)
 
 
 def _bitsandbytes(host: Host, environ: Environ, packages: Packages) -> Iterator[Extension]:
-    """Return the library that bitsandbytes opens by its path where there is a GPU, as its 0.50.2 chooses it.
-
-    That is the one for torch's CUDA, or of that major the next lower, or else the next higher one.
-    """
+    """Return the library that bitsandbytes opens by its path where there is a GPU."""
     found, torch = packages.find("bitsandbytes"), packages.torch
     if found is None or found.problem or torch is None or not torch.cuda:
         return
-    place = f"{found.location}/bitsandbytes"
-    matches = (_BITSANDBYTES.fullmatch(name) for name in _names(host, place))
-    brought = {(int(match[1]), int(match[2])): match[0] for match in matches if match}
-    major, _, minor = torch.cuda.partition(".")
-    if override := environ.get("BNB_CUDA_VERSION"):
-        major, minor = override[:2], override[2:]
-    wanted = (int(major), int(minor)) if f"{major}{minor}".isdecimal() and minor else (0, 0)
-    near = sorted(release for release in brought if release[0] == wanted[0])
-    if override:
-        near = [release for release in near if release == wanted]
-    lower = [release for release in near if release <= wanted]
-    if near:
-        yield Extension(f"{place}/{brought[lower[-1] if lower else near[0]]}", "bitsandbytes")
+    brought = bitsandbytes(host, found)
+    if brought and (cuda := library_for(brought, torch.cuda, environ.get("BNB_CUDA_VERSION") or "")):
+        name = f"libbitsandbytes_cuda{cuda.replace('.', '')}.so"
+        yield Extension(f"{brought.root}/{name}", "bitsandbytes")
 
 
-def _place(distribution: Distribution, folder: str, packages: Packages) -> str:
+def _place(host: Host, distribution: Distribution, folder: str, packages: Packages) -> str:
+    """Return where a folder of an import package is: of an editable install, among the sources."""
     if distribution.name == "torch" and packages.torch is not None:
         return packages.torch.root
-    return f"{distribution.location}/{folder}".rstrip("/")
-
-
-def _names(host: Host, folder: str) -> list[str]:
-    try:
-        return host.list(folder)
-    except OSError:
-        return []
+    package, _, inside = folder.partition("/")
+    return normpath(f"{import_root(host, distribution, package)}/{inside}")
 
 
 def _preloaded(host: Host, target: Target, packages: Packages) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -249,7 +253,7 @@ def _preloaded(host: Host, target: Target, packages: Packages) -> tuple[tuple[st
                 )
                 for place in places:
                     if place not in listed:
-                        listed[place] = _names(host, place)
+                        listed[place] = names_in(host, place)
                 found = [f"{place}/{name}" for place in places for name in listed[place] if wanted(name)]
                 if found:
                     yield found[0]
@@ -279,7 +283,8 @@ def _in_the_way(now: list[Imported], bare: list[Imported]) -> list[set[str]]:
     """Return the folders of LD_LIBRARY_PATH that a check may want to take out: each, and all of them."""
     taken = [shadow.taken for shadow in shadows(now, bare)]
     taken += [lack.has for one in now for lack in lacking(one) if lack.has.rule == "LD_LIBRARY_PATH"]
-    folders = sorted({one.folder for one in taken})
+    damaged = [problem for one in now for problem in one.problems if problem.rule == "LD_LIBRARY_PATH"]
+    folders = sorted({one.folder for one in taken} | {problem.folder for problem in damaged})
     return [{folder} for folder in folders] + ([set(folders)] if len(folders) > 1 else [])
 
 
@@ -315,7 +320,7 @@ def _elsewhere(
         return {}
     folders = [f"{packages.torch.root}/lib"] if packages.torch else []
     for site in target.site_packages:
-        folders += [f"{site}/nvidia/{name}/lib" for name in _names(host, f"{site}/nvidia")]
+        folders += [f"{site}/nvidia/{name}/lib" for name in names_in(host, f"{site}/nvidia")]
     folders.append(f"{target.prefix}/lib")
     paths = {name: [f"{folder}/{name}" for folder in dict.fromkeys(folders)] for name in sorted(names)}
     held = {name: tuple(filter(lambda path: host.kind(path) == "file", paths[name])) for name in paths}

@@ -12,12 +12,11 @@ from msgspec import structs
 
 from cudadoctor.facts import Distribution, Target
 from cudadoctor.host import Host
+from cudadoctor.knowledge import conda
 
 _RECORD_LIMIT = 64 << 20
 _FILE_LIMIT = 4 << 20
 _TRIES = 8  #: files that two RECORDs tell apart, of which so many are looked at
-#: Projects that conda knows by another name.
-_CONDA_NAMES = {"torch": "pytorch"}
 
 
 class _Path(msgspec.Struct, frozen=True):
@@ -57,7 +56,7 @@ def _over_conda(host: Host, prefix: str, found: tuple[Distribution, ...]) -> tup
     records = {entry.rsplit("-", 2)[0]: f"{prefix}/conda-meta/{entry}" for entry in entries}
 
     def marked(each: Distribution) -> Distribution:
-        record = records.get(_CONDA_NAMES.get(each.name, each.name), "")
+        record = records.get(conda.NAMES.get(each.name, each.name), "")
         if not record or each.installer in ("", "conda") or not each.location.startswith(f"{prefix}/"):
             return each
         return each if _is_condas(host, prefix, each, record) else structs.replace(each, conda=record)

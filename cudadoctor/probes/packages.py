@@ -5,13 +5,16 @@ Of each the head of its metadata is read, and no more: a folder's listing costs 
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 
 from cudadoctor.facts import Distribution, FlashInfer, Packages, Target, TorchBuild, Triton
-from cudadoctor.host import Host
+from cudadoctor.host import Host, barred
 from cudadoctor.probes import owners
+from cudadoctor.versions import numbers
 
 STACK = frozenset((
     "torch", "torchvision", "torchaudio", "vllm", "sglang", "transformers", "xformers", "flash-attn",
@@ -33,7 +36,12 @@ def normalise(name: str) -> str:
 
 
 def probe(host: Host, target: Target) -> Packages:
-    """Return every distribution on the target's own search path, the first of a name first."""
+    """Return every distribution on the target's own search path, the first of a name first.
+
+    Raises OSError where the environment's own folder cannot be listed: nothing is known then of what is
+    installed. Others, as a user's own or one that PYTHONPATH names, Python goes past as well.
+    """
+    _see_own(host, target)
     found: dict[str, Distribution] = {}
     unreadable = []
     of_conda = target.kind in ("conda", "pixi")
@@ -43,6 +51,8 @@ def probe(host: Host, target: Target) -> Packages:
         try:
             names = host.list(folder)
         except OSError as error:
+            if own and _is_own(folder, target) and not isinstance(error, FileNotFoundError):
+                raise
             unreadable += [f"{folder}: {error.strerror}"] if own else []
             continue
         for name in names:
@@ -61,9 +71,22 @@ def probe(host: Host, target: Target) -> Packages:
     )
 
 
-_ADDED = re.compile(
-    r"^(?!import\b|#)([^\s\0][^\0\n]*?)\s*$|\baddsitedir\(['\"](/[^'\"\0\n]+)['\"]\)", re.MULTILINE
-)
+def _is_own(folder: str, target: Target) -> bool:
+    """Return whether a folder is of the environment itself, or of the Python that it is made from."""
+    roots = {target.prefix, target.base_prefix} - {"", "/"}
+    return any(folder.startswith(f"{root.rstrip('/')}/") for root in roots)
+
+
+def _see_own(host: Host, target: Target) -> None:
+    """Raise PermissionError where the environment's own folder is out of sight behind a closed one."""
+    minor = ".".join(target.version.split(".")[:2])
+    if any(folder.startswith(f"{target.prefix}/") for folder in target.site_packages):
+        return
+    if closed := barred(host, f"{target.prefix}/lib/python{minor}/site-packages"):
+        raise PermissionError(errno.EACCES, "Permission denied", closed)
+
+
+_ADDED = re.compile(r"\baddsitedir\(['\"](/[^'\"\0]+)['\"]\)")
 _PTH_LIMIT = 100  #: folders of one .pth file that are looked at
 
 
@@ -80,12 +103,20 @@ def _added(host: Host, folder: str, names: list[str], target: Target) -> Iterato
             text = host.read(f"{folder}/{file}", 1 << 16).decode("utf-8", "replace")
         except OSError:
             continue
-        for line, site in _ADDED.findall(text)[:_PTH_LIMIT]:
-            added = site or line
+        for added in islice(_named_in(text), _PTH_LIMIT):
             path = (added if added.startswith("/") else f"{folder}/{added.removeprefix('./')}").rstrip("/")
             known = path in target.site_packages or path.endswith(".egg")
             if not known and host.kind(path) == "directory":
                 yield path
+
+
+def _named_in(text: str) -> Iterator[str]:
+    """Yield the folders that the lines of a .pth file name; a line that begins so is code to Python."""
+    for line in text.splitlines():
+        if line.startswith(("import ", "import\t")):
+            yield from _ADDED.findall(line)
+        elif line[:1].strip() and not line.startswith("#") and "\0" not in line:
+            yield line.rstrip()
 
 
 def _distribution(host: Host, folder: str, entry: str, of_conda: bool) -> Distribution:
@@ -93,7 +124,8 @@ def _distribution(host: Host, folder: str, entry: str, of_conda: bool) -> Distri
     if suffix == "egg-link":
         return _linked(host, folder, entry, stem)
     name, version = _dist_info(stem) if suffix == "dist-info" else _egg(stem)
-    if name.startswith("~"):
+    if entry.startswith("~") or (entry.startswith("-") and name[1:] and version):
+        name = f"~{name[1:]}"  # pip puts a tilde in the place of the first letter, an older one a dash
         return Distribution(name, version, folder, problem=f"{entry}: left behind by an interrupted pip")
     return _read_metadata(host, folder, entry, name, version, of_conda)
 
@@ -160,7 +192,6 @@ def _read_metadata(
         location,
         _installer(host, f"{folder}/{entry}/INSTALLER") if stack or of_conda else "",
         _requires(head, name),
-        recorded=stack and host.kind(f"{folder}/{entry}/RECORD") == "file",
         python=_rest(head, "Requires-Python"),
         file=file,
     )
@@ -251,23 +282,25 @@ def _installer(host: Host, file: str) -> str:
         return ""
 
 
-def _root(host: Host, found: Distribution, package: str) -> str:
+#: What editable installs leave: setuptools' finders with a table in them, and lines that name a folder.
+_EDITABLE = re.compile(r"__editable__|.*\.pth$")
+
+
+def root(host: Host, found: Distribution, package: str) -> str:
     """Return the folder of an import package, the one an editable install points to included."""
     usual = f"{found.location}/{package}"
     if host.kind(usual) == "directory":
         return usual
     try:
-        editables = [name for name in host.list(found.location) if name.startswith("__editable__")]
-        texts = [
-            host.read(f"{found.location}/{name}", 1 << 20).decode("utf-8", "replace") for name in editables
-        ]
+        names = [name for name in host.list(found.location) if _EDITABLE.match(name)]
+        texts = [host.read(f"{found.location}/{name}", 1 << 20).decode("utf-8", "replace") for name in names]
     except OSError:
         return usual
     for text in texts:
         named = re.findall(rf"""['"]{package}['"]\s*:\s*['"](/[^'"]+)['"]""", text)
         places = [f"{line.rstrip('/')}/{package}" for line in text.splitlines() if line.startswith("/")]
-        if root := next((place for place in (*named, *places) if host.kind(place) == "directory"), ""):
-            return root
+        if there := next((place for place in (*named, *places) if host.kind(place) == "directory"), ""):
+            return there
     return usual
 
 
@@ -280,13 +313,13 @@ def _torch(host: Host, distributions: tuple[Distribution, ...]) -> TorchBuild | 
     found = _named(distributions, "torch")
     if found is None:
         return None
-    root = _root(host, found, "torch")
+    place = root(host, found, "torch")
     try:
-        text = host.read(f"{root}/version.py", 1 << 16).decode("utf-8", "replace")
+        text = host.read(f"{place}/version.py", 1 << 16).decode("utf-8", "replace")
     except OSError:
-        return TorchBuild(found.version, root, _stated_cuda(found), found.version.partition("+rocm")[2])
+        return TorchBuild(found.version, place, _stated_cuda(found), found.version.partition("+rocm")[2])
     version = _assigned(text, "__version__") or found.version
-    return TorchBuild(version, root, _assigned(text, "cuda"), _assigned(text, "hip"))
+    return TorchBuild(version, place, _assigned(text, "cuda"), _assigned(text, "hip"))
 
 
 def _stated_cuda(found: Distribution) -> str:
@@ -321,24 +354,30 @@ def _flashinfer(host: Host, distributions: tuple[Distribution, ...]) -> FlashInf
         return None
     cache = _named(distributions, "flashinfer-jit-cache")
     prebuilt = cache.version if cache else ""
-    file = f"{_root(host, found, 'flashinfer')}/jit/cpp_ext.py"
+    file = f"{root(host, found, 'flashinfer')}/jit/cpp_ext.py"
     try:
         flags = _ldflags(host.read(file, 1 << 20).decode("utf-8", "replace"))
     except OSError:
         flags = ()
     if flags:
         return FlashInfer(found.version, flags, file, prebuilt)
-    release = tuple(int(part) for part in re.findall(r"\d+", found.version)[:3])
+    release = numbers(found.version)
     newest = _KNOWN_LDFLAGS[0][1]
     flags = next((flags for since, flags in _KNOWN_LDFLAGS if release >= since), newest)
     return FlashInfer(found.version, flags, f"known form of {found.version}", prebuilt)
 
 
 def _ldflags(source: str) -> tuple[str, ...]:
-    match = re.search(r"^\s*ldflags\s*=\s*\[(.*?)\]", source, re.MULTILINE | re.DOTALL)
-    literals = re.findall(r"""(f?)(['"])(-[^'"]*)\2""", match[1]) if match else []
+    literals = re.findall(r"""(f?)(['"])(-[^'"]*)\2""", _listed(source, r"^[ \t]*ldflags[ \t]*=[ \t]*\["))
     flags = [text.replace("{torch_home}", "$torch_home") for prefix, _, text in literals]
     return () if any("{" in flag for flag in flags) else tuple(flags)
+
+
+def _listed(source: str, opening: str) -> str:
+    """Return what is in the brackets that the first match of `opening` opens, "" where none closes them."""
+    match = re.search(opening, source, re.MULTILINE)
+    listed, closing, _ = source[match.end() :].partition("]") if match else ("", "", "")
+    return listed if closing else ""
 
 
 def _triton(host: Host, distributions: tuple[Distribution, ...]) -> Triton | None:
@@ -346,12 +385,11 @@ def _triton(host: Host, distributions: tuple[Distribution, ...]) -> Triton | Non
     found = _named(distributions, "triton", "pytorch-triton")
     if found is None:
         return None
-    root = _root(host, found, "triton")
-    file = f"{root}/backends/nvidia/driver.py"
+    place = root(host, found, "triton")
+    file = f"{place}/backends/nvidia/driver.py"
     try:
         source = host.read(file, 1 << 20).decode("utf-8", "replace")
     except OSError:
-        return Triton(found.version, root, (), "")
-    match = re.search(r"^libraries\s*=\s*\[([^\]]*)\]", source, re.MULTILINE)
-    libraries = re.findall(r"""['"]([^'"]+)['"]""", match[1]) if match else []
-    return Triton(found.version, root, tuple(libraries), file)
+        return Triton(found.version, place, (), "")
+    libraries = re.findall(r"""['"]([^'"]+)['"]""", _listed(source, r"^libraries[ \t]*=[ \t]*\["))
+    return Triton(found.version, place, tuple(libraries), file)

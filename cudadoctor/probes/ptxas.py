@@ -14,9 +14,10 @@ import re
 from msgspec import structs
 
 from cudadoctor.facts import Driver, Environ, Packages, Ptxas, PtxasUse, Toolkits
-from cudadoctor.host import Host
-from cudadoctor.knowledge.drivers import SINCE, number
+from cudadoctor.host import Host, text_of
+from cudadoctor.knowledge.drivers import SINCE
 from cudadoctor.probes.compilers import child_environ
+from cudadoctor.versions import numbers
 
 _BLACKWELL = (10, 0)
 #: What CUDA 12.0 knows is no question: both of these bring newer ones.
@@ -30,17 +31,17 @@ def probe(host: Host, environ: Environ, packages: Packages, toolkits: Toolkits, 
     """Return what Triton runs for each kind of GPU that is newer than CUDA 12.0, or where it is told what."""
     kinds = {gpu.capability for gpu in driver.gpus if gpu.capability}
     if not any(environ.get(name) is not None for name in _VARIABLES):
-        kinds = {kind for kind in kinds if number(SINCE.get(kind, "")) > _KNOWN_LONG}
+        kinds = {kind for kind in kinds if numbers(SINCE.get(kind, "")) > _KNOWN_LONG}
     if not kinds or packages.triton is None:
         return Ptxas()
     root = packages.triton.root
     source = f"{root}/backends/nvidia/compiler.py"
-    rule, tools = _text(host, source), _text(host, f"{root}/knobs.py")
+    rule, tools = (text_of(host, path, _SOURCE_BYTES) for path in (source, f"{root}/knobs.py"))
     if "get_ptxas(" not in rule or 'env_nvidia_tool("ptxas")' not in tools:
         return Ptxas(source, doubt=f"Triton {packages.triton.version} chooses its ptxas in another way")
     uses: dict[str, PtxasUse] = {}
-    for kind in sorted(kinds, key=number):
-        newer = "ptxas_blackwell if arch >= 100" in rule and number(kind) >= _BLACKWELL
+    for kind in sorted(kinds, key=numbers):
+        newer = "ptxas_blackwell if arch >= 100" in rule and numbers(kind) >= _BLACKWELL
         own = f"{root}/backends/nvidia/bin/ptxas{'-blackwell' if newer else ''}"
         use = next((use for use in uses.values() if use.variable == _variable(own)), None)
         use = use or _use(host, environ, packages, own)
@@ -69,7 +70,7 @@ def _use(host: Host, environ: Environ, packages: Packages, own: str) -> PtxasUse
     torch = f"{packages.torch.root}/bin/ptxas" if packages.torch else ""
     if named is None and variable == "TRITON_PTXAS_PATH" and torch and host.kind(torch) == "file":
         # torch sets the variable to the one that it brings before it compiles its first kernel.
-        return structs.replace(use, compile_path=torch, compile_version=_version(host, environ, torch)[0])
+        return structs.replace(use, compile_version=_version(host, environ, torch)[0])
     return use
 
 
@@ -83,10 +84,3 @@ def _version(host: Host, environ: Environ, path: str) -> tuple[str, str]:
         return "", "" if ran.problem == os.strerror(errno.ENOENT) else ran.problem
     match = re.search(r"release (\d+\.\d+)", ran.stdout + ran.stderr)
     return (match[1] if match and not ran.status and not ran.timed_out else ""), ""
-
-
-def _text(host: Host, path: str) -> str:
-    try:
-        return host.read(path, _SOURCE_BYTES).decode("utf-8", "replace")
-    except OSError:
-        return ""

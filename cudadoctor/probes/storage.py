@@ -26,9 +26,10 @@ from cudadoctor.facts import (
 )
 from cudadoctor.host import Host, Space
 from cudadoctor.knowledge.storage import BUILD_BYTES, BUILD_FILES
-from cudadoctor.probes.caches import Patient, architectures, release, user_name
+from cudadoctor.probes.caches import Patient, architectures, user_name
 from cudadoctor.probes.hub import hub_cache
 from cudadoctor.probes.sizes import Budget, measure
+from cudadoctor.versions import numbers
 
 _DEFAULT = "the default"
 _WALK_S, _WALK_ENTRIES = 0.3, 50_000
@@ -149,7 +150,7 @@ def _flashinfer(patient: Patient) -> _Wanted:
     base, source = _place(patient, "FLASHINFER_WORKSPACE_BASE", patient.home.rstrip("/"))
     version = patient.packages.flashinfer.version
     root = f"{base}/.cache/flashinfer"
-    if release(version) >= (0, 4, 1):
+    if numbers(version) >= (0, 4, 1):
         root = f"{root}/{version}"
         wanted = architectures(patient.environ)
         names = [wanted] if wanted else [name for name in patient.names(root) if name[:1].isdigit()]

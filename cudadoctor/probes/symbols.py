@@ -35,7 +35,6 @@ _UNBOUND = re.compile(
     r"symbol (?P<name>\S+), version (?P<version>\S+) not defined in file (?P<library>\S+)"
     r" with link time reference\t\((?P<path>.*)\)$"
 )
-_LISTED = re.compile(r"\t(.*?)(?: => (.*?))? \(0x[0-9a-f]+\)$")
 _NAMED = 20  #: symbols that are named of each library
 _TABLE_BYTES = 64 << 20
 _RECORD_BYTES = 16 << 20
@@ -137,12 +136,19 @@ def _astray(host: Host, listing: str, reached: list[Loaded], missing: list[str])
         if line.endswith(" => not found"):
             if (name := line[1:-13]) not in missing:
                 return f"the loader does not find {name}, which was expected to be there"
-        elif (match := _LISTED.match(line)) and (path := match[2] or match[1]).startswith("/"):
+        elif (path := _listed(line)).startswith("/"):
             if host.realpath(path) not in expected:
                 return f"the loader takes {path}, which was not expected"
             expected[host.realpath(path)] = ""
     left = next(filter(None, expected.values()), "")
     return f"the loader does not take {left}, which was expected" if left else ""
+
+
+def _listed(line: str) -> str:
+    """Return the path in a line like "\tlibm.so.6 => /lib/libm.so.6 (0x00007f1c)" of the loader's, or ""."""
+    said, address, _ = line.rpartition(" (0x")
+    name, _, path = said.removeprefix("\t").partition(" => ")
+    return (path or name) if address and line.startswith("\t") else ""
 
 
 def _read(text: str, one: Imported, without_driver: bool) -> dict[str, list[UndefinedSymbol]]:

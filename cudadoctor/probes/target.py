@@ -8,9 +8,10 @@ from posixpath import basename, dirname, normpath
 from typing import NamedTuple
 
 from cudadoctor.facts import Target
-from cudadoctor.host import Host, which
+from cudadoctor.host import Host, barred, which
 from cudadoctor.probes import interpreter
-from cudadoctor.probes.interpreter import numbers, python_folders, python_in
+from cudadoctor.probes.interpreter import python_folders, python_in
+from cudadoctor.versions import numbers
 
 STACK_PACKAGES = ("torch", "vllm", "flashinfer")
 
@@ -165,6 +166,8 @@ def _from_python(host: Host, given: str) -> _Choice:
     found = which(host, _absolute(host, given) if "/" in given else given, _path(host))
     if not found:
         reason = "not an executable file" if "/" in given else "not found on PATH"
+        if "/" in given and (closed := barred(host, _absolute(host, given))):
+            reason = f"this user may not enter {closed}"
         raise NoTarget(f"--python {given}: {reason}")
     python = _interpreter(host, _absolute(host, found))
     if not python:
@@ -190,8 +193,7 @@ def _active(host: Host) -> tuple[_Choice | None, list[str]]:
             continue
         prefix = _absolute(host, given)
         if not _is_environment(host, prefix):
-            what = "no Python environment" if host.kind(prefix) == "directory" else "no folder"
-            notes.append(f"{variable}={given} is {what}: ignored")
+            notes.append(f"{variable}={given} {_no_environment(host, prefix)}: ignored")
         elif not (_is_own_home(host, prefix) and _RUNNERS.search(prefix)):
             found.append(_Choice(prefix, "", variable))
     if len(found) == 2:
@@ -202,6 +204,13 @@ def _active(host: Host) -> tuple[_Choice | None, list[str]]:
     if _is_own_home(host, found[0].prefix):
         notes.append("this program lives in it, and nothing of the stack does")
     return found[0]._replace(notes=tuple(notes)), notes
+
+
+def _no_environment(host: Host, prefix: str) -> str:
+    """Say what stands at the path of an environment instead of one."""
+    if closed := barred(host, f"{prefix}/pyvenv.cfg"):
+        return f"cannot be seen: this user may not enter {closed}"
+    return "is no Python environment" if host.kind(prefix) == "directory" else "is no folder"
 
 
 def _first_of(host: Host, found: list[_Choice]) -> tuple[list[_Choice], list[str]]:

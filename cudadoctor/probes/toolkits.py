@@ -336,7 +336,7 @@ def _header_version(host: Host, folder: str) -> str:
         head = host.head(f"{folder}/cuda_runtime_api.h", 24 << 10)
     except OSError:
         return ""
-    match = re.search(rb"#define\s+CUDART_VERSION\s+(\d+)", head)
+    match = re.search(rb"#define\s+CUDART_VERSION\s+(\d{1,9})", head)
     number = int(match[1]) if match else 0
     return f"{number // 1000}.{number % 1000 // 10}" if number else ""
 
@@ -355,6 +355,6 @@ def _compiler_limits(host: Host, folder: str) -> tuple[int | None, int | None]:
         text = host.read(f"{folder}/crt/host_config.h", 1 << 20).decode("utf-8", "replace")
     except OSError:
         return None, None
-    gcc = re.search(r"#if\s+__GNUC__\s*>\s*(\d+)", text)
-    clang = re.search(r"__clang_major__\s*>=\s*(\d+)", text)
+    gcc = re.search(r"#if\s+__GNUC__\s*>\s*(\d{1,9})", text)
+    clang = re.search(r"__clang_major__\s*>=\s*(\d{1,9})", text)
     return int(gcc[1]) if gcc else None, int(clang[1]) - 1 if clang else None

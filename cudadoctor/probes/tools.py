@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cudadoctor.facts import BuildTool, BuildTools, Environ, Packages, Target
-from cudadoctor.host import Host, which
+from cudadoctor.host import Host, barred, which
 
 _TOOLS = ("ninja", "cmake", "ccache")
 
@@ -14,7 +14,8 @@ def probe(host: Host, target: Target, environ: Environ, packages: Packages) -> B
     folders = [target.include, *environ.entries("CPATH"), *environ.entries("C_INCLUDE_PATH")]
     looked = tuple(f"{folder}/Python.h" for folder in folders if folder)
     header = next((path for path in looked if host.kind(path) == "file"), "")
-    return BuildTools(tools, header, looked)
+    closed = "" if header else next(filter(None, (barred(host, path) for path in looked)), "")
+    return BuildTools(tools, header, looked, closed)
 
 
 def _tool(host: Host, name: str, target: Target, environ: Environ, packages: Packages) -> BuildTool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from cudadoctor.facts import Distribution, SharedObjects
+from cudadoctor.facts import BitsAndBytes, Distribution, SharedObjects
+from cudadoctor.versions import numbers
 
 _CUDART = re.compile(r"libcudart\.so\.(\d+)(?:\.\d+)*")
 
@@ -41,3 +42,19 @@ def is_there(objects: SharedObjects, soname: str) -> bool:
         return bool(objects.cached[soname])
     places = [*objects.files, *(path for path, real in objects.paths.items() if real)]
     return any(path.rpartition("/")[2] == soname for path in places)
+
+
+def library_for(found: BitsAndBytes, cuda: str, override: str = "") -> str:
+    """Return the CUDA of the library that bitsandbytes opens for torch's: "12.8"; "" where it has none.
+
+    That is the one for this very release. Since 0.50 another one of its major does as well: the next lower,
+    or else the lowest. What BNB_CUDA_VERSION names, "128", has to be there. tests/real/test_builds.py asks
+    the cextension.py of 0.49.2 and 0.50.2.
+    """
+    if override:
+        return next((each for each in found.cuda if each.replace(".", "") == override), "")
+    if cuda in found.cuda or not found.falls_back:
+        return cuda if cuda in found.cuda else ""
+    near = sorted((each for each in found.cuda if numbers(each)[:1] == numbers(cuda)[:1]), key=numbers)
+    lower = [each for each in near if numbers(each) <= numbers(cuda)]
+    return (lower[-1:] or near[:1] or [""])[0]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sized
 
 from msgspec import Struct
 
 from cudadoctor.facts import Environ, Gpu
 
-_NUMBER = re.compile(r"[+-]?\d*")
+_NUMBER = re.compile(r"[+-]?\d*", re.ASCII)
+_DIGITS = 18  #: of a number that is read: longer ones are no GPU's
 
 
 class Visible(Struct, frozen=True):
@@ -16,7 +18,22 @@ class Visible(Struct, frozen=True):
 
     gpus: tuple[Gpu, ...]
     why: str = ""  #: why what comes next in the list, or all of it, is not seen
-    certain: bool = True  #: False where the numbers are CUDA's own, and which GPU is meant cannot be told
+    certain: bool = True  #: False where the numbers are CUDA's own: then `gpus` are all that may be meant
+
+    def holds(self, hit: Sized, of: Sized) -> bool:
+        """Return whether what is so of some GPUs, or kinds, is so for what the launch sees, `of` all of them.
+
+        Where it is not known which GPUs it sees, it has to be so of every one.
+        """
+        return len(hit) > 0 and (self.certain or len(hit) == len(of))
+
+    @property
+    def doubt(self) -> str:
+        """Why it is not known which GPUs are seen."""
+        return (
+            "CUDA_VISIBLE_DEVICES counts in CUDA's own order, the fastest GPU first, and these GPUs differ: "
+            "which of them it means is known only with CUDA_DEVICE_ORDER=PCI_BUS_ID"
+        )
 
 
 def visible(gpus: tuple[Gpu, ...], environ: Environ) -> Visible:
@@ -51,7 +68,7 @@ def _as_number(token: str) -> int:
     """Return the number that a text begins with, as strtoul does; -1 for none."""
     match = _NUMBER.match(token)
     digits = match[0] if match else ""
-    return int(digits) if digits.strip("+-") else -1
+    return int(digits[:_DIGITS]) if digits.strip("+-") else -1
 
 
 def _ended_by(token: str, count: int) -> str:

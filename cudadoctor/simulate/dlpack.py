@@ -15,6 +15,7 @@ from msgspec import Struct
 from cudadoctor.facts import BuildTools, Compilers, Dlpack, DlpackAddon, Driver, Environ, Packages, Toolkits
 from cudadoctor.simulate.choice import headers_at
 from cudadoctor.simulate.lines import include_folders
+from cudadoctor.versions import numbers
 
 SWITCH = "TVM_FFI_DISABLE_TORCH_C_DLPACK"
 #: What c10/cuda/CUDAStream.h includes of CUDA's, one of each folder (torch 2.9.0, read 2026-11-21).
@@ -78,13 +79,9 @@ def _unused(packages: Packages) -> str:
         return f"{'FlashInfer' if flashinfer is None else 'torch'} is not installed"
     if torch.hip:
         return f"not applicable: torch is built for ROCm {torch.hip}"
-    if _release(flashinfer.version) < (0, 4):
+    if numbers(flashinfer.version) < (0, 4):
         return f"FlashInfer {flashinfer.version} takes torch's tensors without dlpack"
     return ""
-
-
-def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
 def devices(scene: Scene) -> tuple[str, ...]:
@@ -153,8 +150,8 @@ def _compiler(scene: Scene) -> Verdict | None:
     if len(command.split()) > 1:
         why = "tvm-ffi takes the whole of CXX for the name of one program, and builds no add-on"
         return _broken(why, (place, f"CXX={command}"))
-    major = re.match(r"\d+", compiler.version)
-    if major and int(major[0]) < _OLDEST.get(compiler.family, 0):
+    major = numbers(compiler.version)[:1]
+    if major and major < (_OLDEST.get(compiler.family, 0),):
         seen = (
             compiler.path,
             f"{compiler.family} {compiler.version}; torch's headers need {_OLDEST[compiler.family]}",
@@ -172,6 +169,8 @@ def _python(scene: Scene) -> Verdict | None:
         return None
     if not scene.tools.python_header_looked:
         return Verdict("unsure", "unknown", "where Python.h belongs is not known")
+    if closed := scene.tools.python_header_barred:
+        return Verdict("unsure", "unknown", f"Python.h may be there: this user may not enter {closed}")
     seen = tuple((path, "no such file") for path in scene.tools.python_header_looked)
     return Verdict("fails", "python-headers", "tvm-ffi cannot build its add-on without Python.h", seen)
 

@@ -7,14 +7,10 @@ Compatibility" and "PTX Compatibility", read 2026-11.)
 
 from __future__ import annotations
 
+from cudadoctor.versions import numbers
+
 #: Of Tegra: their machine code is not that of the desktop GPUs next to them.
 TEGRA = frozenset(("5.3", "6.2", "7.2", "8.7", "8.8", "10.1", "11.0"))
-
-
-def number(capability: str) -> tuple[int, int]:
-    """Return (8, 6) for "8.6", and for "9.0a" (9, 0)."""
-    major, _, minor = capability.partition(".")
-    return int(major), int(minor.rstrip("af") or 0)
 
 
 def covers(code: str, capability: str) -> bool:
@@ -23,12 +19,12 @@ def covers(code: str, capability: str) -> bool:
         return True
     if code.endswith("a"):
         return code[:-1] == capability
-    (major, minor), (own_major, own_minor) = number(code), number(capability)
-    return major == own_major and minor <= own_minor and code not in TEGRA
+    made_for, own = numbers(code), numbers(capability)
+    return made_for[:1] == own[:1] and made_for <= own and code not in TEGRA
 
 
 def translates(ptx: str, capability: str) -> bool:
     """Return whether the driver can translate PTX for a GPU."""
     if ptx.endswith("a"):
         return ptx[:-1] == capability
-    return number(ptx) <= number(capability)
+    return numbers(ptx) <= numbers(capability)

@@ -80,6 +80,8 @@ class Problem(Struct, frozen=True):
     by: Loaded
     path: str = ""
     reason: str = ""
+    rule: str = ""  #: what led to that file, and the entry of that list, as with `Loaded`
+    folder: str = ""
 
 
 class Process:
@@ -199,11 +201,12 @@ class Process:
         if file.bits not in (0, self._loader.bits):
             return None
         if file.big_endian:
-            return Problem(name, by, path, "ELF file data encoding not little-endian")
+            return Problem(name, by, path, "ELF file data encoding not little-endian", rule, folder)
         if file.machine not in ("", self._loader.machine):
             return None
         if file.problem or file.executable:
-            return Problem(name, by, path, file.problem or "cannot dynamically load executable")
+            reason = file.problem or "cannot dynamically load executable"
+            return Problem(name, by, path, reason, rule, folder)
         if (same := self._files.get(key)) is not None:
             self._names.setdefault(name, same)
             return same

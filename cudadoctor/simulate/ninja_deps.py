@@ -7,8 +7,19 @@ what it was made of. A record that comes later replaces an earlier one.
 
 from __future__ import annotations
 
+from msgspec import Struct
+
+from cudadoctor.latest import latest
+
 _SIGNATURE = b"# ninjadeps\n\x04\0\0\0"
 _OF_AN_OUTPUT = 1 << 31
+
+
+class _Log(Struct, frozen=True):
+    """What a log says: all paths, and by output the latest record of what it was made of."""
+
+    paths: list[str]
+    made_of: dict[str, bytes]
 
 
 def headers_of(log: bytes, folder: str) -> tuple[str, ...]:
@@ -17,9 +28,18 @@ def headers_of(log: bytes, folder: str) -> tuple[str, ...]:
     `folder` is as ninja has it, with a slash at its end. A log that is damaged or cut off gives what was
     before that.
     """
+    said = _read(log)
+    mine = [record for output, record in said.made_of.items() if output.startswith(folder)]
+    numbers = dict.fromkeys(number for record in mine for number in _numbers(record)[3:])
+    return tuple(said.paths[number] for number in numbers if number < len(said.paths))
+
+
+@latest
+def _read(log: bytes) -> _Log:
+    """Take a log apart, once for all its operators; the numbers are read of those that are asked for."""
     if not log.startswith(_SIGNATURE):
-        return ()
-    paths, made_of, at = list[str](), dict[str, tuple[int, ...]](), len(_SIGNATURE)
+        return _Log([], {})
+    paths, made_of, at = list[str](), dict[str, bytes](), len(_SIGNATURE)
     while at + 4 <= len(log):
         head = int.from_bytes(log[at : at + 4], "little")
         size = head & (_OF_AN_OUTPUT - 1)
@@ -29,8 +49,13 @@ def headers_of(log: bytes, folder: str) -> tuple[str, ...]:
         if not head & _OF_AN_OUTPUT:
             paths.append(record[:-4].rstrip(b"\0").decode("utf-8", "surrogateescape"))
             continue
-        numbers = [int.from_bytes(record[place : place + 4], "little") for place in range(0, size - 3, 4)]
-        if numbers[0] < len(paths):
-            made_of[paths[numbers[0]]] = tuple(numbers[3:])
-    mine = [number for output, numbers in made_of.items() if output.startswith(folder) for number in numbers]
-    return tuple(paths[number] for number in dict.fromkeys(mine) if number < len(paths))
+        output = int.from_bytes(record[:4], "little")
+        if output < len(paths):
+            made_of[paths[output]] = record
+    return _Log(paths, made_of)
+
+
+def _numbers(record: bytes) -> tuple[int, ...]:
+    """Return a record's numbers: the output's, two of its time, those of what it was made of."""
+    places = range(0, len(record) - 3, 4)
+    return tuple(int.from_bytes(record[place : place + 4], "little") for place in places)

@@ -58,7 +58,7 @@ def packages(torch: str = "2.10.0", cuda: str = "12.8", flashinfer: str = "0.6.4
     """
     triton, cache = more.pop("triton", ""), more.pop("jit_cache", "")
     stack = {"torch": torch, "flashinfer-python": flashinfer, "triton": triton, "flashinfer-jit-cache": cache}
-    listed = {**stack, **{name.replace("_", "-"): version for name, version in more.items()}}
+    listed = {**stack, "pip": "26.0", **{name.replace("_", "-"): version for name, version in more.items()}}
     return Packages(
         tuple(Distribution(name, version, SITE, "pip") for name, version in listed.items() if version),
         TorchBuild(torch, f"{SITE}/torch", cuda) if torch else None,
@@ -147,7 +147,7 @@ def libraries(
 def compilers(*consumers: str, folders: tuple[str, ...] = ()) -> Compilers:
     """Return one GCC that these consumers (FlashInfer and torch by default) link with."""
     gcc = Compiler(
-        "c++", "/usr/bin/c++", "gcc", "12.2.0", "x86_64-linux-gnu",
+        "c++", "/usr/bin/c++", "gcc", "12.2.0",
         LinkSearch(("{-L}", *folders), "/usr/bin/ld", "x86_64"),
     )  # fmt: skip
     uses = tuple(

@@ -27,5 +27,5 @@ def broken(name: str, version: str, problem: str) -> Distribution:
 
 
 def all_of(*found: Distribution) -> Packages:
-    """Return the section that holds these."""
-    return Packages(found)
+    """Return the section that holds these, and pip behind them where there are any."""
+    return Packages((*found, one("pip", "26.0")) if found else ())

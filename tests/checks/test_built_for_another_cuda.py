@@ -1,3 +1,7 @@
+import shlex
+
+from msgspec import structs
+
 from cudadoctor.facts import Builds, BuiltFor, CachedLibrary, Extension, Packages, SharedObject, SharedObjects
 from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Outcome, Passed, Skipped
@@ -57,6 +61,28 @@ def test_cuda_11_names_its_runtime_with_a_minor() -> None:
     assert finding.remedies[0].summary == wanted
 
 
+def test_a_version_that_pins_another_torch_is_never_the_right_one() -> None:
+    """torchvision 0.24.0 belongs to torch 2.9.0: beside 2.14.1 it fails for any CUDA."""
+    url = "https://download.pytorch.org/whl/cu130"
+    for pin, wanted in (
+        ("torch==2.9.0", ["torchvision!=0.24.0", "torch==2.14.1"]),
+        ("torch (==2.9.0)", ["torchvision!=0.24.0", "torch==2.14.1"]),
+        ("torch==2.14.1", ["--force-reinstall", "--no-deps", "torchvision==0.24.0"]),
+    ):
+        bare = packages("2.14.1+cu130", cuda="13.0", torchvision="0.24.0")
+        installed = structs.replace(
+            bare,
+            distributions=tuple(
+                structs.replace(d, requires=("numpy", pin)) if d.name == "torchvision" else d
+                for d in bare.distributions
+            ),
+        )
+        seen = objects("torchvision", f"{SITE}/torchvision/_C.so", "libcudart.so.12")
+        for outcome in (look(installed, seen), look(installed, None, vision("12.8"))):
+            summary = one(outcome, Severity.ERROR).remedies[0].summary
+            assert shlex.split(summary) == ["pip", "install", *wanted, "--index-url", url]
+
+
 def test_a_cpu_only_torchvision_has_no_operators_for_a_gpu() -> None:
     finding = one(look(packages(torchvision="0.24.0"), None, vision("cpu")), Severity.WARNING)
     assert f"{VISION}: __version__ is '0.24.0+cpu'" in shown(finding)
@@ -86,3 +112,9 @@ def test_is_silent_without_a_cuda_torch() -> None:
     seen = objects("vllm", VLLM, "libcudart.so.13")
     assert isinstance(look(packages(cuda="", vllm="0.20.0"), seen), Skipped)
     assert isinstance(look(packages(torch="", vllm="0.20.0"), seen), Skipped)
+
+
+def test_a_cuda_with_a_command_in_it_starts_none() -> None:
+    installed = packages(cuda="12;touch x", torchvision="0.24.0")
+    words = shlex.split(one(look(installed, None, vision("13.0"))).remedies[0].summary)
+    assert words[-1].endswith("/cu12;touch x") and words[-3] == "torchvision==0.24.0"

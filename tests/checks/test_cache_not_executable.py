@@ -44,3 +44,9 @@ def test_without_another_place_the_mount_is_to_be_changed() -> None:
     told = storage(place("flashinfer", no_exec=True, device=2), spares=SPARES[:1])
     (remedy,) = one(judge("cache-not-executable", storage=told)).remedies
     assert remedy.fix == "show" and remedy.summary.startswith("sudo mount -o remount,exec ")
+
+
+def test_a_folder_with_a_command_in_its_name_starts_none() -> None:
+    told = storage(place("flashinfer", no_exec=True, device=2, nearest="/a b;x"), spares=SPARES[:1])
+    (remedy,) = one(judge("cache-not-executable", storage=told)).remedies
+    assert "-T '/a b;x')\"" in remedy.summary

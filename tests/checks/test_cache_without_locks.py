@@ -1,5 +1,7 @@
 """Who needs a lock of the file system, and what refuses it."""
 
+import shlex
+
 import pytest
 
 from cudadoctor.facts import Storage, StoragePlace, Unknown
@@ -8,7 +10,7 @@ from cudadoctor.outcomes import Inconclusive, Outcome, Passed, Skipped
 from cudadoctor.testing import judge
 
 from .build import one, shown
-from .storing import place, storage
+from .storing import SPARES, place, storage
 
 
 def look(*changed: StoragePlace, soft: bool = False) -> Outcome:
@@ -53,3 +55,9 @@ def test_without_another_disk_the_mount_is_shown() -> None:
     told = storage(place("flashinfer", unlocked="ENOLCK"), spares=())
     (remedy,) = one(judge("cache-without-locks", storage=told)).remedies
     assert (remedy.fix, remedy.summary) == ("show", "findmnt -T /home/ada/.cache/flashinfer/0.5.3")
+
+
+def test_a_folder_with_a_command_in_its_name_starts_none() -> None:
+    told = storage(place("flashinfer", unlocked="ENOLCK", device=2, nearest="/a b;x"), spares=SPARES[:1])
+    (remedy,) = one(judge("cache-without-locks", storage=told)).remedies
+    assert shlex.split(remedy.summary) == ["findmnt", "-T", "/a b;x"]

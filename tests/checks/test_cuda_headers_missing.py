@@ -179,7 +179,7 @@ def pip(*requires: str, root: str = PIP, **more: str) -> tuple[str, str]:
 
 def test_a_wheel_comes_in_the_version_that_torch_pins() -> None:
     pin = 'nvidia-curand==10.4.0.35.*; platform_system == "Linux"'
-    assert pip("jinja2", pin) == ("pip-install", 'pip install "nvidia-curand==10.4.0.35.*"')
+    assert pip("jinja2", pin) == ("pip-install", "pip install 'nvidia-curand==10.4.0.35.*'")
     assert pip("nvidia-curand (==10.4.0.35)") == ("pip-install", "pip install nvidia-curand==10.4.0.35")
 
 

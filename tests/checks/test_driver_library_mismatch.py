@@ -1,5 +1,7 @@
 from typing import Any
 
+from msgspec import structs
+
 from cudadoctor.facts import Driver
 from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Outcome, Passed, Skipped
@@ -30,6 +32,13 @@ def test_reports_an_update_without_a_restart() -> None:
 
 def test_tells_a_container_to_be_started_again() -> None:
     assert "start the container again" in shown(one(outcome(updated(), container="docker")))
+
+
+def test_reports_what_nvml_says_where_the_kernels_file_is_not_seen() -> None:
+    seen = structs.replace(updated(), module="", module_source="")
+    finding = one(outcome(seen, container="docker"), Severity.ERROR)
+    assert "of another version" in finding.summary and NEWER in finding.summary
+    one(outcome(structs.replace(seen, nodes=(), pci=())), Severity.ERROR)
 
 
 def test_reports_it_by_the_files_alone() -> None:

@@ -9,7 +9,7 @@ from cudadoctor.outcomes import Inconclusive, Outcome, Passed, Skipped
 from cudadoctor.testing import judge
 
 from .build import environ, no_toolkits, one, packages, shown, toolkit, toolkits
-from .gpus import NOTHING, driver, gpu, host
+from .gpus import NO_NVML, NOTHING, driver, gpu, host, library, refused
 
 
 def outcome(
@@ -26,7 +26,9 @@ def outcome(
 def test_reports_a_driver_of_an_older_major() -> None:
     finding = one(outcome(driver(), "13.0"), Severity.ERROR)
     assert "the driver 550.54.14 (CUDA 12.4) is too old" in finding.summary
-    assert "580.65.06 or newer" in finding.summary and "ubuntu-drivers" in shown(finding)
+    assert "580.65.06 or newer" in finding.summary and "as the distribution or NVIDIA packages it" in shown(
+        finding
+    )
     assert "a build for CUDA 12" in shown(finding)
 
 
@@ -77,6 +79,14 @@ def test_reports_a_build_that_leaves_this_gpu_to_ptx() -> None:
     assert "PTX of CUDA 12.8" in finding.summary and 'TORCH_CUDA_ARCH_LIST="9.0"' in shown(finding)
 
 
+def test_where_the_launch_may_see_either_gpu_the_build_is_not_judged() -> None:
+    either = {"TORCH_CUDA_ARCH_LIST": "8.0;8.6+PTX", "CUDA_VISIBLE_DEVICES": "0"}
+    h100, ampere = gpu("NVIDIA H100", "9.0"), gpu()
+    assert isinstance(outcome(driver(h100, ampere), nvcc="12.8.93", variables=either), Inconclusive)
+    hopper = driver(h100, gpu("NVIDIA H200", "9.0"))
+    one(outcome(hopper, nvcc="12.8.93", variables=either), Severity.WARNING)
+
+
 @pytest.mark.parametrize("archs", ["", "8.0", "8.6+PTX", "7.5 8.0+PTX", "Ampere+PTX", "9.0+PTX", "8.9;x"])
 def test_is_silent_where_the_build_has_machine_code_for_this_gpu(archs: str) -> None:
     variables = {"TORCH_CUDA_ARCH_LIST": archs} if archs else {}
@@ -89,6 +99,28 @@ def test_ptx_of_the_drivers_own_cuda_is_translated() -> None:
     assert isinstance(outcome(seen, nvcc="12.8.93", variables=variables), Passed)
 
 
+def compat(version: str, cuda: str) -> Outcome:
+    """Return how the check ends behind a forward-compatibility library, with no NVML to ask."""
+    path = "/usr/local/cuda/compat/libcuda.so.1"
+    ahead = library(version, path, found_by="LD_LIBRARY_PATH", compat=True)
+    return outcome(driver(libraries=(ahead, library()), nvml=NO_NVML, gpus=()), cuda)
+
+
+def test_how_far_forward_compatibility_reaches_is_not_guessed() -> None:
+    for version in ("590.44.01", ""):
+        ended = compat(version, "13.0")
+        assert isinstance(ended, Inconclusive) and "/compat/libcuda.so.1" in ended.reason
+    assert isinstance(compat("590.44.01", "12.8"), Passed)
+    one(compat("575.51.03", "13.0"), Severity.ERROR)
+    told = driver(libraries=(library("590.44.01", compat=True),), cuda="13.1")
+    assert isinstance(outcome(told, "13.0"), Passed)
+
+
+def test_leaves_halves_of_different_versions_to_the_check_that_knows_them() -> None:
+    seen = driver(libraries=(), gpus=(), nvml=refused("LIB_RM_VERSION_MISMATCH"))
+    assert isinstance(outcome(seen, "13.0"), Skipped)
+
+
 def test_does_not_guess_for_a_driver_it_does_not_know() -> None:
     odd = driver(version="304.137", nvml=Nvml("timeout", reason="hung"), gpus=())
     assert isinstance(outcome(odd), Inconclusive)
@@ -97,3 +129,8 @@ def test_does_not_guess_for_a_driver_it_does_not_know() -> None:
 def test_is_silent_when_absent() -> None:
     assert isinstance(outcome(NOTHING), Skipped)
     assert isinstance(outcome(driver(), ""), Skipped)
+
+
+@pytest.mark.parametrize("cuda", ["abc", "cu", "\u00b2"])
+def test_a_torch_whose_cuda_is_no_version_cannot_be_judged(cuda: str) -> None:
+    assert isinstance(outcome(driver(), cuda), Inconclusive)

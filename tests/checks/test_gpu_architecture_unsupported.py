@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from cudadoctor.facts import Driver, Kernels, Nvml
+from cudadoctor.facts import Driver, Gpu, Kernels, Nvml
 from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Failed, Inconclusive, Outcome, Passed, Skipped
 from cudadoctor.testing import judge
@@ -62,7 +62,21 @@ def test_with_another_gpu_that_is_served_it_is_a_warning() -> None:
     old = kernels("8.0", "9.0")
     one(outcome(both, old), Severity.WARNING)
     assert isinstance(outcome(both, old, CUDA_VISIBLE_DEVICES="0", CUDA_DEVICE_ORDER="PCI_BUS_ID"), Passed)
-    assert isinstance(outcome(both, old, CUDA_VISIBLE_DEVICES="0"), Failed), "by CUDA's order 0 may be either"
+
+
+def test_where_the_launch_may_see_either_gpu_only_what_holds_for_both_is_said() -> None:
+    """Without CUDA_DEVICE_ORDER number 0 is the fastest GPU, and which one that is nobody here knows."""
+    ada, pascal = card("GeForce RTX 4090", "8.9"), card("GeForce GTX 1080 Ti", "6.1")
+    either = {"CUDA_VISIBLE_DEVICES": "0"}
+    unsure = outcome(driver(ada, pascal), kernels(), "13.0.48", **either)
+    assert isinstance(unsure, Inconclusive) and not unsure.findings
+    assert "CUDA_DEVICE_ORDER=PCI_BUS_ID" in unsure.reason
+    newest = outcome(driver(ada, gpu("NVIDIA GB10", "12.1", None)), kernels(), **either)
+    assert isinstance(newest, Passed), "a note on one of them is left out"
+    lost = outcome(driver(pascal, Gpu(1, "", problem="NVML_ERROR_GPU_IS_LOST")), kernels(), **either)
+    assert isinstance(lost, Inconclusive), "of what does not answer nothing is known"
+    both = outcome(driver(pascal, card("Tesla V100", "7.0")), kernels(), **either)
+    assert isinstance(both, Failed) and severities(both) == ["error", "error"]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +99,12 @@ def test_is_silent_about_an_nvcc_that_knows_the_gpu(capability: str, nvcc: str) 
 def test_says_what_could_not_be_read() -> None:
     ended = outcome(driver(), kernels(problem="No such file or directory"))
     assert isinstance(ended, Inconclusive) and "libtorch_cuda.so" in ended.reason
+
+
+def test_what_could_not_be_read_hides_nothing_of_what_was() -> None:
+    unread = kernels(problem="No such file or directory").files
+    both = Kernels((*kernels("8.0", "9.0").files, *unread))
+    one(outcome(driver(card("GeForce RTX 5090", "12.0")), both), Severity.ERROR)
 
 
 def test_is_silent_without_a_gpu_or_an_answer() -> None:

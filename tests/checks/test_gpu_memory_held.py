@@ -3,7 +3,7 @@ from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Outcome, Passed, Skipped
 from cudadoctor.testing import judge
 
-from .build import environ, one, shown
+from .build import environ, one, severities, shown
 from .gpus import GIB, NOTHING, driver, gpu, host
 
 
@@ -55,6 +55,13 @@ def test_is_silent_when_healthy() -> None:
 def test_is_silent_about_a_gpu_that_the_launch_does_not_see() -> None:
     both = driver(gpu(), gpu(used_gib=20))
     assert isinstance(outcome(both, CUDA_VISIBLE_DEVICES="0"), Passed)
+
+
+def test_where_the_launch_may_see_either_gpu_only_what_holds_for_both_is_said() -> None:
+    held, free = gpu("NVIDIA GeForce GTX 1080 Ti", "6.1", 11, used_gib=10), gpu()
+    assert isinstance(outcome(driver(free, held), CUDA_VISIBLE_DEVICES="0"), Passed)
+    ended = outcome(driver(gpu(used_gib=20), held), CUDA_VISIBLE_DEVICES="0")
+    assert severities(ended) == ["note", "note"]
 
 
 def test_is_silent_when_absent() -> None:

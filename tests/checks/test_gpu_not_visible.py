@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from cudadoctor.facts import DeviceNode, Driver, PciGpu
+from cudadoctor.facts import DeviceNode, Driver, DriverLibrary, PciGpu
 from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Outcome, Passed, Skipped
 from cudadoctor.testing import judge
@@ -80,6 +80,35 @@ def test_names_the_capability_that_brings_the_library() -> None:
     seen = bare(nodes=driver().nodes)
     finding = one(outcome(seen, {"NVIDIA_DRIVER_CAPABILITIES": "utility"}, container="docker"))
     assert "no `compute` in it" in shown(finding) and "compute,utility" in shown(finding)
+
+
+def test_reports_a_container_that_was_given_nvml_alone() -> None:
+    """With `utility` in NVIDIA_DRIVER_CAPABILITIES nvidia-smi works, and nothing that computes does."""
+    seen, given = driver(libraries=()), {"NVIDIA_DRIVER_CAPABILITIES": "utility"}
+    finding = one(outcome(seen, given, container="docker"), Severity.ERROR)
+    assert "not its libcuda.so.1" in finding.summary and "no `compute` in it" in shown(finding)
+    plain = one(outcome(seen, container="docker"), Severity.ERROR)
+    assert "the GPU and not its libcuda.so.1" in plain.summary
+    assert isinstance(outcome(seen), Passed), "outside of a container it is driver-missing's"
+
+
+def test_names_a_library_that_the_containers_loader_does_not_reach() -> None:
+    away = DriverLibrary("/usr/lib64/libcuda.so.1", "a usual place", reached=False)
+    finding = one(outcome(driver(libraries=(away,)), container="docker"), Severity.ERROR)
+    assert away.path in shown(finding) and "ldconfig" in shown(finding)
+
+
+def test_a_container_without_nvml_matters_to_vllm_alone() -> None:
+    seen, given = driver(gpus=(), nvml=NO_NVML), {"NVIDIA_DRIVER_CAPABILITIES": "compute"}
+    finding = one(outcome(seen, given, container="docker"), Severity.NOTE)
+    assert "not its libnvidia-ml.so.1" in finding.summary and "no `utility` in it" in shown(finding)
+    held: dict[str, Any] = {"driver": seen, "environ": environ(), "machine": host(container="docker")}
+    one(judge("gpu-not-visible", packages=packages(vllm="0.12.0"), **held), Severity.ERROR)
+
+
+def test_a_mismatch_is_no_container_without_a_gpu() -> None:
+    seen = driver(libraries=(), gpus=(), nvml=refused("LIB_RM_VERSION_MISMATCH"))
+    assert isinstance(outcome(seen, container="docker"), Passed)
 
 
 def test_reports_a_container_with_nodes_and_without_libraries() -> None:

@@ -1,5 +1,6 @@
 """Models that are not whole."""
 
+import pytest
 from msgspec import structs
 
 from cudadoctor.facts import CachedModel, Download, Hub, Unknown
@@ -18,8 +19,8 @@ def model(*incomplete: Download, broken: tuple[str, ...] = (), name: str = "Qwen
     return CachedModel(name, f"{ROOT}/models--{name.replace('/', '--')}", incomplete, broken)
 
 
-def look(*models: CachedModel, offline: str = "") -> Outcome:
-    return judge("model-download-incomplete", hub=Hub(ROOT, "the default", 9, offline, models))
+def look(*models: CachedModel, offline: str = "", complete: bool = True) -> Outcome:
+    return judge("model-download-incomplete", hub=Hub(ROOT, "the default", 9, offline, models, complete))
 
 
 def test_is_silent_when_every_model_is_whole() -> None:
@@ -40,7 +41,20 @@ def test_a_download_that_was_broken_off_is_a_note_on_and_off_the_network() -> No
         finding = one(look(model(PART), offline=offline), Severity.NOTE)
         assert finding.summary == "a model in the Hugging Face cache is not whole: Qwen/m"
     assert f"{PART.path}: one file in part, 3072 MiB, no download is running" in shown(finding)
-    assert finding.remedies[0].summary == "hf download Qwen/m"
+    assert one(look(model(PART))).remedies[0].summary == "hf download Qwen/m"
+
+
+@pytest.mark.parametrize("offline", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+def test_the_download_is_let_through_where_a_variable_forbids_it(offline: str) -> None:
+    remedy = one(look(model(PART), offline=offline)).remedies[0]
+    assert remedy.summary == "HF_HUB_OFFLINE=0 hf download Qwen/m"
+
+
+def test_more_than_was_looked_at_is_not_called_whole() -> None:
+    assert isinstance(look(complete=False), Inconclusive)
+    running = model(structs.replace(PART, running=True))
+    assert isinstance(look(running, complete=False), Inconclusive)
+    one(look(model(PART), complete=False), Severity.NOTE)
 
 
 def test_a_link_that_leads_nowhere_is_a_warning_where_nothing_will_be_downloaded() -> None:

@@ -54,10 +54,10 @@ def test_reports_a_pip_nvcc_that_is_newer_than_the_pinned_headers() -> None:
     finding = one(look(pip(), installed=pip_packages()), Severity.ERROR)
     assert finding.summary == "nvcc is of CUDA 13.3, the headers it will use are of 13.0"
     assert f"{PIP}/include/cuda_runtime_api.h: CUDART_VERSION of CUDA 13.0" in shown(finding)
-    wanted = '"nvidia-cuda-nvcc==13.0.*" "nvidia-cuda-crt==13.0.*" "nvidia-nvvm==13.0.*"'
+    wanted = "'nvidia-cuda-nvcc==13.0.*' 'nvidia-cuda-crt==13.0.*' 'nvidia-nvvm==13.0.*'"
     (remedy,) = finding.remedies
     assert (remedy.fix, remedy.summary) == ("pip-install", f"pip install {wanted}")
-    assert remedy.values == {"packages": wanted.replace('"', "")}
+    assert remedy.values == {"packages": wanted.replace("'", "")}
 
 
 def test_the_wheels_of_another_environment_are_not_changed_from_here() -> None:
@@ -147,7 +147,7 @@ def test_reports_a_part_of_the_pip_compiler_of_another_release() -> None:
     outcome = look(pip(headers="13.3"), installed=pip_packages(crt="13.0.88"))
     finding = one(outcome, Severity.WARNING)
     assert finding.summary == "nvcc is of CUDA 13.3, its part nvidia-cuda-crt of 13.0"
-    assert '"nvidia-cuda-crt==13.3.*"' in finding.remedies[0].summary
+    assert "'nvidia-cuda-crt==13.3.*'" in finding.remedies[0].summary
 
 
 def test_pip_wheels_do_not_matter_where_another_toolkit_is_selected() -> None:

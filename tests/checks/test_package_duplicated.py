@@ -1,3 +1,5 @@
+import shlex
+
 from msgspec import structs
 
 from cudadoctor.facts import Distribution
@@ -26,6 +28,11 @@ def test_reports_two_folders_and_whose_files_win() -> None:
     assert remedy.fix == "show" and remedy.summary.endswith(
         f"{PREFIX}/bin/python3 -m pip install numpy==2.0.0"
     )
+
+
+def test_a_version_with_a_command_in_it_starts_none() -> None:
+    finding = finding_of(outcome(one("numpy", "1"), one("numpy", "2;touch x")))
+    assert shlex.split(finding.remedies[0].summary)[-1] == "numpy==2;touch x"
 
 
 def test_names_no_winner_where_nothing_shows_one() -> None:

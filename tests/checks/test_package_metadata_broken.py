@@ -1,3 +1,7 @@
+import shlex
+
+from msgspec import structs
+
 from cudadoctor.facts import Distribution
 from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Outcome, Passed, Skipped
@@ -18,8 +22,30 @@ def test_reports_metadata_that_cannot_be_read() -> None:
     (remedy,) = finding.remedies
     assert remedy.fix == "show" and remedy.summary == (
         f"rm -r {SITE}/torch-2.9.0.dist-info && "
-        f"{PREFIX}/bin/python3 -m pip install torch==2.9.0 --no-deps --force-reinstall"
+        f"{PREFIX}/bin/python3 -m pip install --force-reinstall --no-deps torch==2.9.0"
     )
+
+
+def test_one_that_may_not_be_read_is_whole_and_stays() -> None:
+    finding = finding_of(outcome(broken("torch", "2.9.0", "Permission denied")), Severity.WARNING)
+    assert finding.summary == "the metadata of torch 2.9.0 may not be read by this user"
+    assert not finding.remedies
+
+
+def test_removes_nothing_where_nothing_can_be_installed() -> None:
+    gone = structs.replace(target(), python="")
+    found = all_of(broken("torch", "2.9.0", "its METADATA is damaged"))
+    ended = judge("package-metadata-broken", packages=found, target=gone, machine=MACHINE)
+    assert "rm -r" not in finding_of(ended).remedies[0].summary
+
+
+def test_a_folder_with_a_command_in_its_name_starts_none() -> None:
+    odd = broken("foo", "1;touch x", "no METADATA in it")
+    words = shlex.split(finding_of(outcome(odd)).remedies[0].summary)
+    assert words == [
+        "rm", "-r", f"{SITE}/foo-1;touch x.dist-info", "&&", f"{PREFIX}/bin/python3", "-m", "pip", "install",
+        "--force-reinstall", "--no-deps", "foo==1;touch x",
+    ]  # fmt: skip
 
 
 def test_reports_what_an_interrupted_pip_left_as_a_note() -> None:

@@ -1,3 +1,5 @@
+import shlex
+
 from msgspec import structs
 
 from cudadoctor.facts import Distribution
@@ -26,6 +28,14 @@ def test_reports_both_owners() -> None:
     assert RECORD in shown(finding) and "numpy-2.0.0.dist-info/METADATA" in shown(finding)
     (remedy,) = finding.remedies
     assert remedy.fix == "show" and "pip uninstall -y numpy && conda install" in remedy.summary
+
+
+def test_a_record_or_a_python_with_blanks_stays_one_word() -> None:
+    odd = structs.replace(target("conda"), python="/my env/bin/python3")
+    held = all_of(over("numpy", "2.0.0", f"{PREFIX}/conda-meta/numpy-1;touch x-0.json"))
+    (remedy,) = finding_of(judge("package-of-conda-and-pip", packages=held, target=odd)).remedies
+    words = shlex.split(remedy.summary)
+    assert words[0] == "/my env/bin/python3" and words[-1] == "numpy=1;touch x"
 
 
 def test_is_worse_where_the_files_of_both_are_mixed_or_libraries_clash() -> None:

@@ -36,6 +36,16 @@ def test_is_silent_when_healthy() -> None:
     assert isinstance(outcome(HEADER), Passed)
 
 
+def test_cannot_tell_behind_a_folder_that_this_user_may_not_enter() -> None:
+    target = Target(PREFIX, "venv", "", "3.12.1", "/root/py", (), "/root/py/include", "x", True)
+    tools = BuildTools({}, "", ("/root/py/include/Python.h",), "/root")
+    ended = judge(
+        "python-headers-missing",
+        tools=tools, target=target, packages=packages(triton="3.5.0"), libraries=libraries(driver=()),
+    )  # fmt: skip
+    assert isinstance(ended, Inconclusive) and ended.reason.endswith("may not enter /root")
+
+
 def test_does_not_apply_without_triton() -> None:
     assert isinstance(outcome(triton=""), Skipped)
 

@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 
 from cudadoctor.facts import Builds, BuiltFor, Packages
@@ -58,3 +60,8 @@ def test_a_torch_for_another_device_is_not_cpu_only(version: str) -> None:
 def test_does_not_apply_to_a_cuda_torch_or_to_none() -> None:
     assert isinstance(look(packages(vllm="0.12.0")), Skipped)
     assert isinstance(look(packages(torch="", vllm="0.12.0")), Skipped)
+
+
+def test_a_version_with_a_command_in_it_starts_none() -> None:
+    words = shlex.split(one(look(cpu("3;touch x", vllm="0.99.0"))).remedies[0].summary)
+    assert words == ["pip", "install", "--force-reinstall", "torch==3;touch x"]

@@ -1,3 +1,4 @@
+import shlex
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Inconclusive, Outcome, Passed, Skipped
 from cudadoctor.testing import judge
 
-from .build import SITE, environ, one, packages, shown
+from .build import SITE, environ, one, packages, severities, shown
 from .gpus import NOTHING, driver, gpu
 
 BIN = f"{SITE}/triton/backends/nvidia/bin"
@@ -41,6 +42,8 @@ def test_names_a_ptxas_within_reach_that_knows_the_gpu_and_that_the_driver_can_f
     finding = one(look(use(), others=others))
     assert finding.remedies[0].summary == "export TRITON_PTXAS_PATH=/13/bin/ptxas"
     assert "Triton 3.6" in finding.remedies[0].instead[0].summary
+    odd = one(look(use(), others={"/my tools;x/ptxas": "13.0.88"})).remedies[0].summary
+    assert shlex.split(odd) == ["export", "TRITON_PTXAS_PATH=/my tools;x/ptxas"]
     older = driver(GB10, version="575.57.08", cuda="12.9")
     assert "export" not in shown(one(look(use(), others=others, seen=older)))
 
@@ -70,7 +73,7 @@ def test_names_a_ptxas_that_knows_the_gpu_no_longer() -> None:
 
 def test_is_a_warning_where_torch_compile_alone_needs_it() -> None:
     one(look(use(), vllm=""), Severity.WARNING)
-    own = {"compile_path": f"{SITE}/torch/bin/ptxas", "compile_version": "13.0"}
+    own = {"compile_version": "13.0"}
     assert isinstance(look(use(**own), vllm=""), Passed)
     one(look(use(**own)), Severity.WARNING)
 
@@ -79,6 +82,15 @@ def test_is_a_warning_where_another_gpu_is_served() -> None:
     both = driver(GB10, RTX_5090, version="580.95.05", cuda="13.0")
     one(look(use(), use("12.0"), seen=both), Severity.WARNING)
     assert isinstance(look(use(), use("12.0"), seen=both, CUDA_VISIBLE_DEVICES="GPU-9"), Passed)
+
+
+def test_where_the_launch_may_see_either_gpu_only_what_holds_for_both_is_said() -> None:
+    both = driver(GB10, RTX_5090, version="580.95.05", cuda="13.0")
+    unsure = look(use(), use("12.0"), seen=both, CUDA_VISIBLE_DEVICES="0")
+    assert isinstance(unsure, Inconclusive) and "CUDA_DEVICE_ORDER" in unsure.reason
+    old = look(use(version="12.6"), use("12.0", "12.6"), seen=both, CUDA_VISIBLE_DEVICES="0")
+    assert severities(old) == ["error", "error"]
+    assert isinstance(look(use(version="12.9"), use("12.0"), seen=both, CUDA_VISIBLE_DEVICES="0"), Passed)
 
 
 @pytest.mark.parametrize(("capability", "version"), [("12.0", "12.8"), ("12.1", "12.9"), ("10.3", "13.3")])

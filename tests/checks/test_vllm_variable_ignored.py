@@ -1,3 +1,5 @@
+import shlex
+
 from cudadoctor.facts import Builds, Environ, UnknownVariable
 from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Outcome, Passed, Skipped
@@ -24,6 +26,11 @@ def test_reports_a_variable_that_older_releases_read() -> None:
     (remedy,) = finding.remedies
     assert remedy.summary == "vllm serve ... --attention-backend XFORMERS"
     assert remedy.instead[0].summary == "unset VLLM_ATTENTION_BACKEND"
+
+
+def test_a_value_with_a_command_in_it_starts_none() -> None:
+    remedy = one(look(environ(VLLM_ATTENTION_BACKEND="x; touch y"))).remedies[0]
+    assert shlex.split(remedy.summary)[-2:] == ["--attention-backend", "x; touch y"]
 
 
 def test_names_the_activation_file_that_sets_it() -> None:

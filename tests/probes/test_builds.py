@@ -246,6 +246,16 @@ def test_what_vllm_reads_past_its_list_is_no_finding() -> None:
     assert ignored(files, "VLLM_BATCH_INVARIANT", "VLLM_ON_ONE_LINE", "VLLM_ONLY_MENTIONED") == []
 
 
+def test_an_editable_vllm_is_judged_by_its_sources() -> None:
+    files = {f"{SITE}/__editable__.vllm-0.33.0.pth": "/src/vllm\n", "/src/vllm/vllm/envs.py": ENVS}
+    files["/src/vllm/vllm/v1/gpu.py"] = "os.getenv('VLLM_READ_ELSEWHERE')\n"
+    names = ("VLLM_ATTENTION_BACKEND", "VLLM_READ_ELSEWHERE", "VLLM_LOGGING_LEVEL")
+    held = Environ({name: Variable("1", "environment") for name in names}, "")
+    found = probe(FakeHost(files), held, Packages((distribution("vllm", "0.33.0"),)))
+    assert found.vllm_envs == "/src/vllm/vllm/envs.py"
+    assert [each.name for each in found.vllm_unknown] == ["VLLM_ATTENTION_BACKEND"]
+
+
 def test_what_kubernetes_sets_for_a_service_is_nobody_s_mistake() -> None:
     names = (
         "VLLM_SERVICE_HOST",
@@ -301,3 +311,9 @@ def test_files_that_are_no_files_are_as_good_as_none() -> None:
     files = {"torchvision/version.py": error, "vllm/envs.py": Special(), "xformers/cpp_lib.json": b"\xff\0"}
     names = ("torchvision", "vllm", "xformers")
     assert look(files, *(distribution(name, "1.0") for name in names)).built_for == ()
+
+
+@pytest.mark.parametrize("name", ["VLLM_A(=1", "VLLM_[", "VLLM_\\"])
+def test_a_variable_s_name_may_be_anything(name: str) -> None:
+    files = {"vllm/envs.py": ENVS, "vllm/v1/gpu.py": "os.getenv('VLLM_B')\n"}
+    assert ignored(files, name) == [(name, "", False)]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from cudadoctor.facts import Dlpack, Environ, Machine, Packages, Target, TorchBuild, Variable
+from cudadoctor.facts import Distribution, Dlpack, Environ, Machine, Packages, Target, TorchBuild, Variable
 from cudadoctor.probes import dlpack
 from cudadoctor.testing import FakeHost, Special
 from tests.elves import elf
@@ -38,7 +38,8 @@ def look(
     environ = Environ(
         {n: Variable(v, "environment") for n, v in variables.items()}, "the current variables", (), "/w"
     )
-    packages = Packages((), TorchBuild(torch, f"{SITE}/torch", "12.8") if torch else None)
+    found = (Distribution("apache-tvm-ffi", "0.1.15", SITE),)
+    packages = Packages(found, TorchBuild(torch, f"{SITE}/torch", "12.8") if torch else None)
     machine = Machine(
         "x86_64", "Linux", "Debian 12", "6.1", 8, 1 << 34, 1 << 33, 8192, None, home="/home/ada"
     )
@@ -75,6 +76,11 @@ def test_the_forms_of_tvm_ffi_are_told_apart() -> None:
     oldest = look({SOURCE: INLINE})
     assert (oldest.build, oldest.switch, oldest.takes_wheel, oldest.addons) == ("inline", False, False, ())
     assert look().source == "" and look().build == ""
+
+
+def test_an_editable_tvm_ffi_is_read_among_its_sources() -> None:
+    source = "/src/python/tvm_ffi/_optional_torch_c_dlpack.py"
+    assert look({f"{SITE}/_tvm_ffi.pth": "/src/python\n", source: TAGGED}).source == source
 
 
 def test_a_cached_addon_of_either_abi_is_found() -> None:

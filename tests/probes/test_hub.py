@@ -82,10 +82,15 @@ def test_links_that_lead_nowhere_are_told_also_in_a_folder() -> None:
         **WHOLE,
         f"{REVISION}/config.json": Link("../../blobs/gone"),
         f"{REVISION}/onnx/model.onnx": Link("../../../blobs/gone"),
+        f"{REVISION}/a/b/c/vae.bin": Link("../../../../../blobs/gone"),
         f"{REVISION}/a-real-file": b"",
     }
     (model,) = seen(files).models
-    assert model.broken == (f"{REVISION}/config.json", f"{REVISION}/onnx/model.onnx")
+    assert model.broken == (
+        f"{REVISION}/config.json",
+        f"{REVISION}/onnx/model.onnx",
+        f"{REVISION}/a/b/c/vae.bin",
+    )
 
 
 def test_datasets_have_names_too() -> None:
@@ -123,18 +128,33 @@ def test_the_variable_that_forbids_downloads_is_told(variables: dict[str, str], 
     assert seen({}, **variables).offline == told
 
 
+class Counting(FakeHost):
+    """Counts what is asked of one entry; listing a folder is one question, whatever it holds."""
+
+    asked = 0
+
+    def kind(self, path: str, follow: bool = True) -> str:
+        self.asked += 1
+        return super().kind(path, follow)
+
+    def list(self, path: str) -> list[str]:
+        self.asked += 1
+        return super().list(path)
+
+    def size(self, path: str) -> int:
+        self.asked += 1
+        return super().size(path)
+
+    def locked(self, path: str) -> bool:
+        self.asked += 1
+        return super().locked(path)
+
+
 def test_a_huge_cache_is_not_walked_to_its_end() -> None:
-    class Counting(FakeHost):
-        asked = 0
-
-        def kind(self, path: str, follow: bool = True) -> str:
-            self.asked += 1
-            return super().kind(path, follow)
-
     files = {f"{HUB}/models--o--m{n}/snapshots/r/{f}": b"" for n in range(40) for f in range(100)}
     host = Counting(files)
     assert not look(host).complete
-    assert host.asked < 12_000
+    assert host.asked < 7_000
 
 
 def test_a_snapshot_s_names_may_be_anything(tmp_path: Path) -> None:
@@ -143,3 +163,28 @@ def test_a_snapshot_s_names_may_be_anything(tmp_path: Path) -> None:
     os.symlink(b"nowhere\xff", folder + b"/\xff")
     (model,) = look(RealHost({}), home=str(tmp_path)).models
     assert len(model.broken) == 1
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [f"blobs/{n:x}.incomplete" for n in range(15_000)],
+        [f"snapshots/{n}/" for n in range(15_000)],
+        [f"snapshots/r/{n}/" for n in range(15_000)],
+    ],
+)
+def test_neither_downloads_nor_revisions_nor_folders_without_end_are_all_looked_at(
+    entries: list[str],
+) -> None:
+    host = Counting(
+        {f"{MODEL}/{entry}": b"" for entry in entries if not entry.endswith("/")}
+        | {f"{MODEL}/{entry}x": b"" for entry in entries if entry.endswith("/")}
+    )
+    assert not look(host).complete
+    assert host.asked < 7_000, "two questions for an entry at most"
+
+
+def test_what_was_found_before_the_budget_ended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cudadoctor.probes.hub._LOOK_ENTRIES", 4)
+    found = seen({f"{MODEL}/blobs/{n}.incomplete": b"1" for n in range(9)})
+    assert not found.complete and len(found.models[0].incomplete) == 3

@@ -19,10 +19,13 @@ from cudadoctor.probes.target import Request
 from cudadoctor.simulate.imports import driver, imports
 from cudadoctor.testing import FakeHost, Link
 from tests.checks.loaded import Stack
-from tests.elves import elf
+from tests.elves import elf, plant
 
 CPUINFO = "processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n\nprocessor\t: 1\nflags\t\t: fpu\n"
 V2 = "cx16 lahf_lm popcnt pni sse4_1 sse4_2 ssse3"
+#: The rule of bitsandbytes up to 0.49, and since: the line that tells them apart.
+BY_NAME = 'library_name = f"libbitsandbytes_{prefix}.so"\n'
+BY_MAJOR = f"{BY_NAME}def _find_cuda_libs(prefix, is_hip):\n"
 V3 = f"{V2} avx avx2 bmi1 bmi2 f16c fma abm movbe"
 
 
@@ -91,6 +94,20 @@ def test_subfolders_are_those_of_the_cpu_and_of_this_glibc(
 def test_another_loader_is_not_judged(interpreter: str, reason: str) -> None:
     loader, said = loader_of(machine(), interpreter)
     assert loader is None and reason in said
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("/a.so:/b.so\t/c.so\n\n/d.so # /e.so\n", ("/a.so", "/b.so", "/c.so", "/d.so")),
+        ("/a.so\r\n", ("/a.so\r",)),
+        ("# /a.so", ()),
+        ("", ()),
+    ],
+)
+def test_what_is_preloaded_for_all_is_read_without_the_comments(text: str, names: tuple[str, ...]) -> None:
+    loader, _ = loader_of(machine(**{"/etc/ld.so.preload": text}))
+    assert loader is not None and loader.preload == names
 
 
 def test_this_machine_s_loader_says_the_same() -> None:
@@ -176,27 +193,59 @@ def test_extensions_of_another_python_are_left_out(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("brought", "override", "opened"),
+    ("rule", "brought", "override", "opened"),
     [
-        (("126", "128", "130"), "", "128"),
-        (("121", "126", "132"), "", "126"),
-        (("118", "129"), "", "129"),
-        (("118", "130"), "", None),
-        (("124", "128", "130"), "130", "130"),
-        (("124", "128"), "126", None),
-        (("124", "128"), "new", None),
+        (BY_MAJOR, ("126", "128", "130"), "", "128"),
+        (BY_MAJOR, ("121", "126", "132"), "", "126"),
+        (BY_MAJOR, ("118", "129"), "", "129"),
+        (BY_MAJOR, ("118", "130"), "", None),
+        (BY_MAJOR, ("124", "128", "130"), "130", "130"),
+        (BY_MAJOR, ("124", "128"), "126", None),
+        (BY_MAJOR, ("124", "128"), "new", None),
+        (BY_NAME, ("126", "128", "130"), "", "128"),
+        (BY_NAME, ("126", "129"), "", None),
+        (BY_NAME, ("126", "129"), "126", "126"),
     ],
 )
-def test_bitsandbytes_opens_one_library(
-    brought: tuple[str, ...], override: str, opened: str | None, stack: Stack
+def test_bitsandbytes_opens_one_library_by_the_rule_it_brings(
+    rule: str, brought: tuple[str, ...], override: str, opened: str | None, stack: Stack
 ) -> None:
     stack.wheel("bitsandbytes", "0.50.2")
+    (stack.site / "bitsandbytes").mkdir()
+    (stack.site / "bitsandbytes" / "cextension.py").write_text(rule)
     for release in (*brought, "cpu"):
         name = f"libbitsandbytes_cuda{release}.so".replace("cudacpu", "cpu")
         stack.library(f"bitsandbytes/{name}", "libcublas.so.12")
     facts = stack.facts(**({"BNB_CUDA_VERSION": override} if override else {}))
     paths = [one.path for one in objects(facts).extensions if one.distribution == "bitsandbytes"]
     assert [Path(path).name for path in paths] == ([f"libbitsandbytes_cuda{opened}.so"] if opened else [])
+
+
+@pytest.mark.parametrize("form", ["path", "finder", "other"])
+def test_the_extensions_of_an_editable_install_are_among_its_sources(
+    form: str, stack: Stack, tmp_path: Path
+) -> None:
+    """As setuptools leaves it (a line in a .pth file, or a finder with a table), and other build backends."""
+    source = tmp_path / "src"
+    plant(source / "vllm" / "_C.abi3.so", "_C.abi3.so", ["libgone.so"])
+    plant(source / "vllm" / "vllm_flash_attn" / "_vllm_fa2_C.abi3.so", "x.so")
+    plant(source / "flash_attn_2_cuda.cpython-312-x86_64-linux-gnu.so", "y.so")
+    (source / "flash_attn").mkdir()
+    for name in ("vllm", "flash-attn"):
+        stack.wheel(name, "0.12.0")
+    table = {name: str(source / name) for name in ("vllm", "flash_attn")}
+    files = {
+        "path": ("__editable__.vllm-0.12.0.pth", f"{source}\n"),
+        "finder": ("__editable___vllm_0_12_0_finder.py", f"MAPPING: dict[str, str] = {table!r}\n"),
+        "other": ("_vllm.pth", f"{source}\n"),
+    }
+    name, text = files[form]
+    (stack.site / name).write_text(text)
+    facts = stack.facts()
+    found = [one.path.removeprefix(f"{source}/") for one in objects(facts).extensions[1:]]
+    fa2 = "vllm/vllm_flash_attn/_vllm_fa2_C.abi3.so"
+    assert found == ["vllm/_C.abi3.so", fa2, "flash_attn_2_cuda.cpython-312-x86_64-linux-gnu.so"]
+    assert "libgone.so" in [name for _, lacking, _ in told(facts) for name in lacking]
 
 
 def test_sgl_kernel_s_operators_are_extensions(stack: Stack) -> None:

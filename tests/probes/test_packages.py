@@ -61,7 +61,7 @@ def test_the_stack_is_read_whole() -> None:
 def test_others_are_read_too_but_for_who_installed_them() -> None:
     found = only(seen(installed("Flask_SQLAlchemy", "3.1.0", "flask>=2.2.5")))
     assert (found.name, found.version, found.requires) == ("flask-sqlalchemy", "3.1.0", ("flask>=2.2.5",))
-    assert (found.installer, found.recorded, found.problem) == ("", False, "")
+    assert (found.installer, found.problem) == ("", "")
     assert found.path == f"{SITE}/Flask_SQLAlchemy-3.1.0.dist-info/METADATA"
 
 
@@ -216,6 +216,13 @@ def test_a_folder_without_metadata_is_a_fact() -> None:
 def test_what_an_interrupted_pip_leaves_is_not_taken_for_the_project() -> None:
     found = only(seen({f"{SITE}/~orch-2.9.0.dist-info/METADATA": metadata("torch", "2.9.0")}))
     assert found.name == "~orch" and "interrupted pip" in found.problem
+
+
+@pytest.mark.parametrize("ending", ["dist-info/METADATA", "egg-info/PKG-INFO"])
+def test_what_an_older_pip_leaves_has_a_dash_for_the_first_letter(ending: str) -> None:
+    found = only(seen({f"{SITE}/-ip-1.{ending}": metadata("pip", "1")}))
+    assert (found.name, found.version) == ("~ip", "1")
+    assert found.problem == f"-ip-1.{ending.partition('/')[0]}: left behind by an interrupted pip"
 
 
 def test_a_folder_that_cannot_be_listed_is_told_and_the_others_are_read() -> None:

@@ -132,6 +132,12 @@ def test_a_deleted_environment_is_noted_and_python_on_path_taken() -> None:
     assert target.notes == ("VIRTUAL_ENV=/gone is no folder: ignored",)
 
 
+def test_an_active_environment_that_may_not_be_seen_is_noted_as_that() -> None:
+    closed = {"/root": PermissionError(13, "Permission denied")}
+    target = look(machine(closed, environ={"VIRTUAL_ENV": "/root/v", "PATH": "/usr/bin"}))
+    assert target.notes == ("VIRTUAL_ENV=/root/v cannot be seen: this user may not enter /root: ignored",)
+
+
 def test_an_emptied_environment_is_noted_too() -> None:
     target = look(machine({"/empty/": ""}, environ={"VIRTUAL_ENV": "/empty"}))
     assert target.notes == ("VIRTUAL_ENV=/empty is no Python environment: ignored",)
@@ -376,6 +382,14 @@ def test_a_virtual_environment_whose_python_is_gone_is_still_told() -> None:
     assert (target.python, target.version, target.base_prefix) == ("", "3.10.4", "/opt/gone")
     assert target.site_packages == ("/v/lib/python3.10/site-packages",)
     assert "/opt/gone/bin/python3.10 is gone" in target.notes[0]
+
+
+def test_a_virtual_environment_whose_python_may_not_be_seen_is_not_called_gone() -> None:
+    closed = {"/root": PermissionError(13, "Permission denied")}
+    python = "/root/py/bin/python3.11"
+    target = look(machine(venv("/v", VENV.replace("/usr/bin", "/root/py/bin"), python), closed), prefix="/v")
+    assert target.python == "" and "gone" not in target.notes[0]
+    assert target.notes[0].endswith("this user may not enter /root")
 
 
 def test_a_system_upgraded_under_a_virtual_environment_is_noted() -> None:

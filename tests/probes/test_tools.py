@@ -39,6 +39,12 @@ def test_what_cannot_be_run_is_no_program() -> None:
     assert not any(tool.path for tool in seen(files).tools.values())
 
 
+def test_a_python_h_behind_a_closed_folder_is_not_called_missing() -> None:
+    closed = seen({"/usr/include": PermissionError(13, "Permission denied")})
+    assert (closed.python_header, closed.python_header_barred) == ("", "/usr/include")
+    assert seen({}).python_header_barred == ""
+
+
 def test_python_h_is_looked_for_in_the_base_s_include_folder() -> None:
     found, absent = seen({f"{INCLUDE}/Python.h": ""}), seen({f"{INCLUDE}/Python.h/": ""})
     assert (found.python_header, absent.python_header) == (f"{INCLUDE}/Python.h", "")

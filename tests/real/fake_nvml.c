@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 enum { OK, UNINITIALIZED, INVALID, NOT_SUPPORTED, NOT_FOUND = 6, TOO_SMALL = 7, UNKNOWN = 999 };
-enum { MANY = 16 };
+enum { MANY = 16, CARDS = 512 };
 
 struct failure {
     char function[64];
@@ -37,7 +37,7 @@ struct gpu {
     unsigned process_count, failure_count;
 };
 
-static struct gpu gpus[MANY];
+static struct gpu gpus[CARDS];
 static unsigned gpu_count;
 static int init_code, cuda = 12040, ready, prints;
 static char version[80] = "550.54.14", dies[32];

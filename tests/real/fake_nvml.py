@@ -57,5 +57,6 @@ def installed(library: Path, folder: Path, lines: Lines, version: str = "550.54.
     shutil.copy(library, real)
     (folder / "libnvidia-ml.so.1").symlink_to(real.name)
     said = (f"version {version}", "cuda 12040")
-    (folder / "gpus").write_text("\n".join((*said, *lines)) + "\n")
+    # A name that is no UTF-8 is spelled with surrogates.
+    (folder / "gpus").write_text("\n".join((*said, *lines)) + "\n", "utf-8", "surrogateescape")
     return {**os.environ, "LD_LIBRARY_PATH": str(folder)}

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -206,8 +207,58 @@ def check(environ: dict[str, str], form: str) -> str:
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=False).stdout
 
 
+def with_libcuda(environ: dict[str, str]) -> dict[str, str]:
+    """Put a libcuda.so.1 beside the library, as a driver has it: here it is only looked at."""
+    folder = Path(environ["LD_LIBRARY_PATH"])
+    (folder / "libcuda.so.1").symlink_to("libnvidia-ml.so.550.54.14")
+    return environ
+
+
+@pytest.mark.parametrize("given", [RTX_3090, (*RTX_3090, "error nvmlDeviceGetName 7"), RTX_3090 * 40])
+def test_a_container_with_nvml_and_without_libcuda_is_reported(given: tuple[str, ...], place: Place) -> None:
+    environ = {**place(*given), "NVIDIA_DRIVER_CAPABILITIES": "utility", "container": "podman"}
+    before = outcomes(environ)["gpu-not-visible"]
+    assert "not its libcuda.so.1" in before["findings"][0]["summary"]
+    assert outcomes(with_libcuda(environ))["gpu-not-visible"]["outcome"] == "passed"
+
+
+@pytest.mark.parametrize(("init", "named"), [(18, "driver-library-mismatch"), (9, "gpu-not-visible")])
+def test_a_refusal_in_a_container_ends_in_one_finding(init: int, named: str, place: Place) -> None:
+    environ = place(f"init {init}", *RTX_3090)
+    environ |= {"container": "podman", "NVIDIA_VISIBLE_DEVICES": "GPU-0a2b3c4d"}
+    ended = outcomes(with_libcuda(environ))
+    failed = [name for name, each in ended.items() if each["outcome"] == "failed"]
+    assert [name for name in failed if name.startswith(("driver-", "gpu-"))] == [named]
+
+
+@pytest.mark.parametrize("function", ["nvmlDeviceGetName", "nvmlDeviceGetUUID"])
+def test_a_text_that_is_no_utf_8_says_nothing_about_the_gpu(function: str, place: Place) -> None:
+    fields = {"nvmlDeviceGetName": "gpu NVIDIA \udcff\udcfe", "nvmlDeviceGetUUID": "uuid GPU-\udcff"}
+    lines = [fields[function] if line.startswith(fields[function][:4]) else line for line in RTX_3090]
+    (gpu,) = seen(place(*lines)).gpus
+    assert gpu.problem == "" and gpu.capability == "8.6" and gpu.memory_total_bytes
+
+
+@pytest.mark.parametrize("numbers", [(-1, 2147483647), (0, 0), (2147483647, 0), (8, -6), (9, 2147483647)])
+def test_numbers_that_are_no_capability_are_unknown(numbers: tuple[int, int], place: Place) -> None:
+    major, minor = numbers
+    lines = ("gpu NVIDIA H100", f"major {major}", f"minor {minor}", "total 1", "used 1", "free 0")
+    (gpu,) = seen(place(*lines)).gpus
+    assert (gpu.name, gpu.capability, gpu.memory_total_bytes) == ("NVIDIA H100", "", None)
+
+
+def test_many_lost_gpus_are_one_finding_of_the_report(place: Place) -> None:
+    lost = ("gpu NVIDIA H100", "error nvmlDeviceGetHandleByIndex_v2 15")
+    (finding,) = outcomes(place(*lost * 300))["driver-not-answering"]["findings"]
+    assert finding["summary"] == "256 GPUs do not work: gpu is lost" and len(finding["evidence"]) < 12
+
+
+def outcomes(environ: dict[str, str]) -> dict[str, dict[str, Any]]:
+    return {each["check"]: each for each in json.loads(check(environ, "json"))["outcomes"]}
+
+
 def test_a_healthy_driver_gives_no_error_and_no_warning(place: Place) -> None:
-    report = json.loads(check(place(*H100, *H100, *H100, *H100), "json"))
+    report = json.loads(check(with_libcuda(place(*H100, *H100, *H100, *H100)), "json"))
     names = ("driver-", "gpu-", "fabric-", "forward-")
     ended = {o["check"]: o for o in report["outcomes"] if o["check"].startswith(names)}
     assert len(ended) == 9 and {o["outcome"] for o in ended.values()} <= {"passed", "skipped"}, ended

@@ -23,6 +23,7 @@ import flashinfer.jit as jit
 spec = {
     "silu": lambda: jit.activation.gen_act_and_mul_module("silu"),
     "sampling": lambda: jit.sampling.gen_sampling_module(),
+    "norm": lambda: jit.norm.gen_norm_module(),
 }[sys.argv[1]]()
 spec.build(verbose=False)
 """

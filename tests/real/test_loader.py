@@ -23,11 +23,11 @@ from cudadoctor.findings import Severity
 from cudadoctor.host import RealHost
 from cudadoctor.outcomes import Failed, Passed, Skipped
 from cudadoctor.probes.ldcache import LoaderCache, cached
-from cudadoctor.probes.objects import Disk, dynamic_loader
+from cudadoctor.probes.objects import Disk, _preload, dynamic_loader
 from cudadoctor.probes.target import Request
 from cudadoctor.simulate.imports import imports
 from cudadoctor.simulate.loader import Process
-from cudadoctor.testing import named
+from cudadoctor.testing import FakeHost, named
 from tests.checks.loaded import Stack
 from tests.elves import LOADER, NODEFLIB, Trace, has_loader, plant, trace
 
@@ -258,6 +258,38 @@ def test_agrees_on_what_is_preloaded(
     theirs = trace(str(program), None, str(tmp_path), LD_PRELOAD=":".join(preload))
     mine = simulated(loader, str(program), None, str(tmp_path), preload)
     assert mine.found == theirs.found and len(theirs.found) >= 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/p/a.so:/p/b.so\t/p/c.so\n/p/d.so",
+        "# one: /p/e.so\n/p/a.so:/p/b.so /p/c.so # /p/e.so\n/p/d.so#/p/f.so\n",
+        "# the allocator of all services, since the autumn\n/p/a.so\n# /p/b.so\n",
+        "/p/a.so\r\n/p/b.so\v/p/c.so\n/p/d.so;/p/e.so",
+        "#\n#\n#/p/a.so\n/p/b.so #",
+        "/p/a.so # /p/b.so",
+    ],
+)
+def test_agrees_on_what_ld_so_preload_names(text: str, loader: DynamicLoader, tmp_path: Path) -> None:
+    """In a folder that is the root of a process: as none of the names is there, the loader says them all."""
+    unshare, true = shutil.which("unshare"), os.path.realpath("/bin/true")
+    if unshare is None:
+        _do_without("unshare is not here")
+    needed = [path for _, path in trace(true, None, "/").found]
+    for path in (LOADER, true, *needed):
+        place = tmp_path / path[1:]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "ld.so.preload").write_text(text)
+    command = [unshare, "--map-root-user", "chroot", str(tmp_path), true]
+    ran = subprocess.run(command, capture_output=True, env={"PATH": "/usr/sbin:/usr/bin"})
+    said = ran.stderr.decode()
+    if ran.returncode:
+        _do_without(f"no root of its own for a process: {said.strip()}")
+    host = FakeHost({"/etc/ld.so.preload": text})
+    assert _preload(host) == re.findall(r"object '(.*?)' from /etc/ld.so.preload", said), said
 
 
 def test_reads_the_cache_as_ldconfig_writes_it(program: Path, tmp_path: Path, loader: DynamicLoader) -> None:

@@ -519,7 +519,7 @@ def test_every_extension_of_a_real_stack_is_judged_as_it_opens(gxx: str, tmp_pat
         assert not wrong and isinstance(judge("undefined-symbol", facts), Passed)
         assert isinstance(judge("undefined-symbol", deep(prefix)), Passed), "without the driver"
         total += len(extensions)
-    assert total > 3
+    assert total > 1
 
 
 @pytest.mark.stack

@@ -107,7 +107,7 @@ def test_the_whole_report_reads_like_this() -> None:
 
 def test_the_stages_of_deep_stand_in_the_head_in_their_order() -> None:
     stages = (
-        Stage("driver", "not-reached", "no NVIDIA driver: libcuda.so.1: cannot open shared object file"),
+        Stage("driver", "not-reached", "no libcuda.so.1 can be loaded: it is not there"),
         Stage("torch", "passed", "2.14.1", 2.04),
         Stage("gpu", "not-reached", "no GPU"),
         Stage("vllm", "failed", "the process died of SIGSEGV"),
@@ -115,8 +115,8 @@ def test_the_stages_of_deep_stand_in_the_head_in_their_order() -> None:
     made = report()
     told = shown(structs.replace(made, facts=structs.replace(made.facts, live=Live(stages))))
     assert (
-        "Stages   driver not reached (no NVIDIA driver) · torch passed in 2.0 s · GPU not reached (no GPU)"
-        " · vLLM failed\n"
+        "Stages   driver not reached (no libcuda.so.1 can be loaded) · torch passed in 2.0 s"
+        " · GPU not reached (no GPU) · vLLM failed\n"
     ) in told
 
 

@@ -23,6 +23,15 @@ def test_a_choice_by_number_is_one_only_in_the_order_of_the_bus() -> None:
     assert indices("1", SMALL, Gpu(1, SMALL.name, SMALL.capability)) == [1], "equal ones are not mistaken"
 
 
+def test_what_holds_for_the_launch_holds_for_every_gpu_that_it_may_see() -> None:
+    held = Environ({"CUDA_VISIBLE_DEVICES": Variable("0", "environment")}, "")
+    either = visible((SMALL, LARGE), held)
+    assert not either.certain and not either.holds([SMALL], either.gpus)
+    assert either.holds([SMALL, LARGE], either.gpus) and not either.holds([], ())
+    both = visible((SMALL, LARGE), Environ({}, ""))
+    assert both.certain and both.holds([SMALL], both.gpus) and not both.holds([], both.gpus)
+
+
 @pytest.mark.parametrize(
     ("value", "seen"),
     [("GPU-1a2b3c4d-9999", [1]), ("GPU-", []), ("GPU-1a2b,GPU-0a2b", [1, 0]), ("MIG-77", [])],
@@ -49,3 +58,7 @@ def test_machine_code_runs_within_its_major(code: str, capability: str, runs: bo
 def test_ptx_is_translated_for_what_is_newer() -> None:
     assert translates("8.0", "12.0") and not translates("9.0", "8.6")
     assert translates("9.0a", "9.0") and not translates("9.0a", "10.0")
+
+
+def test_a_number_of_five_thousand_digits_is_no_gpu() -> None:
+    assert indices("0," + "9" * 5000, CUDA_DEVICE_ORDER="PCI_BUS_ID") == [0]
