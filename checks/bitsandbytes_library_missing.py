@@ -10,7 +10,7 @@ from cudadoctor.declare import Skip, check
 from cudadoctor.facts import BitsAndBytes, Builds, Environ, Packages
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate.builds import library_for
-from cudadoctor.verdicts import pip_install
+from cudadoctor.verdicts import pip_install, pip_of
 
 
 @check
@@ -50,7 +50,7 @@ def bitsandbytes_library_missing(packages: Packages, builds: Builds, environ: En
                     found.source, "takes the exact minor" if not found.falls_back else "takes the major"
                 ),
             ),
-            tuple(_remedies(found, cuda)),
+            tuple(_remedies(found, cuda, packages)),
         )
 
 
@@ -81,12 +81,12 @@ def _of_major(found: BitsAndBytes, cuda: str) -> list[str]:
     return [release for release in found.cuda if release.partition(".")[0] == cuda.partition(".")[0]]
 
 
-def _remedies(found: BitsAndBytes, cuda: str) -> Iterator[Remedy]:
+def _remedies(found: BitsAndBytes, cuda: str, packages: Packages) -> Iterator[Remedy]:
     near = _of_major(found, cuda)
     other = export("show", BNB_CUDA_VERSION=near[-1].replace(".", "")) if near else None
     if not found.falls_back and cuda.partition(".")[0] in _MAJORS:
         newer = "bitsandbytes>=0.50.0"
-        yield structs.replace(pip_install("pip", newer), instead=(other,) if other else ())
+        yield structs.replace(pip_install(pip_of(packages), newer), instead=(other,) if other else ())
     elif other:
         yield other
 

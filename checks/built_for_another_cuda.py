@@ -10,7 +10,7 @@ from cudadoctor.facts import Builds, BuiltFor, Distribution, Packages, SharedObj
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.knowledge.torch import index_for
 from cudadoctor.simulate.builds import is_there, runtimes
-from cudadoctor.verdicts import pip_install
+from cudadoctor.verdicts import pip_install, pip_of
 
 
 @check
@@ -38,10 +38,11 @@ def built_for_another_cuda(packages: Packages, builds: Builds, objects: SharedOb
             continue
         told.add(each.name)
         if torch.cuda.partition(".")[0] not in majors:
-            yield _by_runtime(each, majors, torch, builds, objects)
+            remedy = _remedy(each.name, each.version, torch, packages)
+            yield _by_runtime(each, majors, torch, builds, objects, remedy)
     for stated in builds.built_for:
         if stated.distribution in ("torchvision", "torchaudio"):
-            remedy = _remedy(stated.distribution, stated.version, torch, packages.find(stated.distribution))
+            remedy = _remedy(stated.distribution, stated.version, torch, packages)
             yield from _by_label(stated, torch, builds, remedy, stated.distribution in told)
 
 
@@ -51,6 +52,7 @@ def _by_runtime(
     torch: TorchBuild,
     builds: Builds,
     objects: SharedObjects,
+    remedy: Remedy,
 ) -> Finding:
     major, (path, name) = next(iter(majors.items()))
     fails = each.name == "torchvision" or not is_there(objects, name)
@@ -58,7 +60,7 @@ def _by_runtime(
         f"{each.name} {each.version} is built for CUDA {major}, torch {torch.version} for {torch.cuda}",
         Severity.ERROR if fails else Severity.WARNING,
         (Evidence(path, f"needs {name}"), Evidence(builds.torch_source, f"cuda is '{torch.cuda}'")),
-        (_remedy(each.name, each.version, torch, each),),
+        (remedy,),
     )
 
 
@@ -94,15 +96,16 @@ def _same_major(stated: BuiltFor, torch: TorchBuild) -> bool:
     return stated.cuda.partition(".")[0] == torch.cuda.partition(".")[0]
 
 
-def _remedy(name: str, version: str, torch: TorchBuild, installed: Distribution | None) -> Remedy:
+def _remedy(name: str, version: str, torch: TorchBuild, packages: Packages) -> Remedy:
     """Return what brings a build for torch's CUDA; of a version that pins another torch, another version."""
     if name not in ("torchvision", "torchaudio"):
         return Remedy("show", {}, f"a build of {name} for CUDA {torch.cuda.partition('.')[0]}")
     index, public = index_for(torch.version, torch.cuda), version.partition("+")[0]
-    pinned, beside = _pinned(installed), torch.version.partition("+")[0]
+    to = pip_of(packages)
+    pinned, beside = _pinned(packages.find(name)), torch.version.partition("+")[0]
     if pinned and pinned != beside:
-        return pip_install("pip", f"{name}!={public}", f"torch=={beside}", index=index)
-    return pip_install("pip", f"{name}=={public}", again=True, index=index)
+        return pip_install(to, f"{name}!={public}", f"torch=={beside}", index=index)
+    return pip_install(to, f"{name}=={public}", again=True, index=index)
 
 
 _PINNED = re.compile(r"torch *\(? *== *([\w.]+)(?:\+\w+)? *\)? *(?:;|$)")

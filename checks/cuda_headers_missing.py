@@ -14,7 +14,7 @@ from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.knowledge.headers import HEADERS, Header
 from cudadoctor.simulate.choice import consumers, judged, nothing_compiles
 from cudadoctor.simulate.lines import include_folders
-from cudadoctor.verdicts import conda_install, pip_install, severity_for
+from cudadoctor.verdicts import conda_install, pip_install, pip_of, severity_for
 from cudadoctor.versions import numbers, series
 
 
@@ -158,7 +158,7 @@ def _pip(names: list[str], missing: _Missing) -> Remedy:
     installed = {name: d.version for name in names if (d := missing.packages.find(name)) is not None}
     pins = {name: installed.get(name) or _pin(name, missing) for name in names}
     wanted = [f"{name}=={pin}" if pin else name for name, pin in pins.items()]
-    remedy = pip_install("pip", *wanted, again=bool(installed))
+    remedy = pip_install(pip_of(missing.packages), *wanted, again=bool(installed))
     if installed:
         return remedy
     if all(pins.values()) and _is_in_environment(missing.toolkit, missing.packages):

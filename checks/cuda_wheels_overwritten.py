@@ -8,7 +8,7 @@ from cudadoctor.declare import Skip, check
 from cudadoctor.facts import Builds, Packages, SharedFile
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.simulate.builds import required
-from cudadoctor.verdicts import pip_install, pip_uninstall
+from cudadoctor.verdicts import pip_install, pip_of, pip_uninstall
 
 
 @check
@@ -46,7 +46,8 @@ def _finding(files: list[SharedFile], severity: Severity, needed: set[str], pack
     others = [name for file in files for name in file.owners if name not in needed]
     own = [name for file in files for name in file.owners if name in needed]
     versions = {each.name: each.version for each in packages.distributions}
-    again = pip_install("pip", *(f"{name}=={versions[name]}" for name in own), again=True).summary
+    to = pip_of(packages)
+    again = pip_install(to, *(f"{name}=={versions[name]}" for name in own), again=True).summary
     if severity is Severity.WARNING:
         lies = "lies" if len(others) == 1 else "lie"
         says = f"{' and '.join(others)} {lies} over {' and '.join(own)}, which torch needs"
@@ -59,5 +60,5 @@ def _finding(files: list[SharedFile], severity: Severity, needed: set[str], pack
             Evidence(file.path, f"is of {file.holds}, and claimed by {' and '.join(file.owners)}")
             for file in files
         ),
-        (Remedy("show", {}, f"{pip_uninstall('pip', *others)} && {again}"),),
+        (Remedy("show", {}, f"{pip_uninstall(to, *others)} && {again}"),),
     )

@@ -10,7 +10,7 @@ from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Environ, HeaderDirectory, Packages, Selection, Toolkit, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate.choice import consumers, nothing_compiles
-from cudadoctor.verdicts import conda_install, pip_install
+from cudadoctor.verdicts import conda_install, pip_install, pip_of
 from cudadoctor.versions import numbers, series
 
 
@@ -185,7 +185,7 @@ def _pip_remedy(release: str, toolkit: Toolkit, packages: Packages) -> Iterator[
     installed = (packages.find(name) for name in _COMPILER_PARTS)
     names = [d.name for d in installed if d is not None and toolkit.root.startswith(f"{d.location}/")]
     if names:
-        yield pip_install("pip", *(f"{name}=={release}.*" for name in names))
+        yield pip_install(pip_of(packages), *(f"{name}=={release}.*" for name in names))
 
 
 def _parts(toolkit: Toolkit, packages: Packages) -> Iterator[Finding]:

@@ -96,7 +96,7 @@ def _remedy(
         return take_out({first.folder}, objects, environ, first.name)
     if any(not _foreign(path, objects) for path in objects.elsewhere.get(first.name, ())):
         return None
-    return install_wheel(wheel)
+    return install_wheel(wheel, packages)
 
 
 def _not_taken(path: str, objects: SharedObjects) -> str:

@@ -8,7 +8,7 @@ from cudadoctor.declare import Skip, check
 from cudadoctor.facts import Builds, BuiltFor, Distribution, Packages
 from cudadoctor.findings import Evidence, Finding, Severity
 from cudadoctor.knowledge.torch import index_for
-from cudadoctor.verdicts import pip_install
+from cudadoctor.verdicts import pip_install, pip_of
 
 
 @check
@@ -39,7 +39,7 @@ def torch_cpu_only(packages: Packages, builds: Builds) -> Iterator[Finding]:
     names = list(dict.fromkeys([each.name for each in stack] + [each.distribution for each in labelled]))
     public = torch.version.partition("+")[0]
     index = index_for(public, _cuda(labelled))
-    remedy = pip_install("pip", f"torch=={public}", again=True, alone=False, index=index)
+    remedy = pip_install(pip_of(packages), f"torch=={public}", again=True, alone=False, index=index)
     yield Finding(
         f"torch {torch.version} is a CPU-only build, beside {' and '.join(names[:3])} for CUDA",
         Severity.ERROR,

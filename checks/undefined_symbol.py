@@ -183,12 +183,12 @@ def _remedy(case: _Case, lacking: Loaded | None, scene: _Scene) -> Remedy | None
     if lacking is not None and lacking.rule == "LD_LIBRARY_PATH":
         return take_out({lacking.folder}, scene.objects, scene.environ)
     if lacking is not None:
-        return install_wheel(wheel_named(case.reason, packages))
+        return install_wheel(wheel_named(case.reason, packages), packages)
     if not name:
         return None
     if name == "torch" or case.reason not in _ORDER or torch is None:
         installed = packages.find(name)
-        return reinstall(name, installed.version) if installed and case.reason in _ORDER else None
+        return reinstall(name, installed.version, packages) if installed and case.reason in _ORDER else None
     if case.reason == "python":
         return Remedy("show", {}, f"a build of {name} for Python {series(scene.target.version)}")
     wanted = f"torch {series(torch.version)}" + (f" and CUDA {torch.cuda}" if torch.cuda else "")

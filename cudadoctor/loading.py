@@ -14,7 +14,7 @@ from cudadoctor.knowledge import wheels
 from cudadoctor.latest import latest
 from cudadoctor.simulate.imports import Imported, imports, lacking, without
 from cudadoctor.simulate.loader import Loaded, Problem
-from cudadoctor.verdicts import pip_install
+from cudadoctor.verdicts import pip_install, pip_of
 
 
 @latest
@@ -110,15 +110,15 @@ def wheel_named(stem: str, packages: Packages) -> Wheel:
     return Wheel("")
 
 
-def install_wheel(wheel: Wheel) -> Remedy | None:
+def install_wheel(wheel: Wheel, packages: Packages) -> Remedy | None:
     """Return the remedy that brings a wheel, anew where it is installed; None where none is known to."""
     if not wheel.name or wheel.instead:
         return None
     if wheel.installed and wheel.version in ("", wheel.installed):
-        return reinstall(wheel.name, wheel.installed)
-    return pip_install("pip", f"{wheel.name}=={wheel.version}" if wheel.version else wheel.name)
+        return reinstall(wheel.name, wheel.installed, packages)
+    return pip_install(pip_of(packages), f"{wheel.name}=={wheel.version}" if wheel.version else wheel.name)
 
 
-def reinstall(name: str, version: str) -> Remedy:
+def reinstall(name: str, version: str, packages: Packages) -> Remedy:
     """Return what puts the files of an installed distribution back: it is shown and no more."""
-    return pip_install("pip", f"{name}=={version}", again=True)
+    return pip_install(pip_of(packages), f"{name}=={version}", again=True)

@@ -206,6 +206,11 @@ def pip_for(target: Target, packages: Packages) -> Pip:
     return Pip(f"{python} -m pip", first=f"{python} -m ensurepip --upgrade && ")
 
 
+def pip_of(packages: Packages) -> Pip:
+    """Return what calls pip for the environment that these packages are installed in."""
+    return Pip("pip") if packages.target is None else pip_for(packages.target, packages)
+
+
 def pip_install(
     to: Pip | str, *packages: str, again: bool = False, alone: bool = True, index: str = ""
 ) -> Remedy:

@@ -9,7 +9,7 @@ from cudadoctor.facts import Conda, Distribution, Packages
 from cudadoctor.findings import Remedy
 from cudadoctor.installers.choice import Refused, prepare
 from cudadoctor.testing import FakeHost
-from cudadoctor.verdicts import conda_install, pip_for, pip_install, pip_uninstall
+from cudadoctor.verdicts import conda_install, pip_for, pip_install, pip_of, pip_uninstall
 from tests.checks.installed import PREFIX, all_of, broken, one, target
 
 ODD = ("foo==1;touch x", "x>=1", "x==1.*", "a b", "$(id)==1", "it's", "x!=1,<2")
@@ -28,6 +28,14 @@ def test_a_package_is_one_word_whatever_it_is_called(package: str) -> None:
     assert words(conda_install("/my env", package))[2:4] == ["-p", "/my env"]
     assert words(conda_install("/my env", package))[-1] == package.removesuffix("=")
     assert words(conda_install("/a b/.pixi/envs/default", package))[-2:] == ["/a b", package]
+
+
+def test_packages_know_the_environment_that_they_are_installed_in() -> None:
+    from msgspec.structs import replace
+
+    found = all_of(one("a", "1"))
+    assert pip_of(found).words == "pip"  # in a report of an older version
+    assert pip_of(replace(found, target=target())) == pip_for(target(), found)
 
 
 def test_a_folder_with_a_blank_is_one_word() -> None:

@@ -113,6 +113,7 @@ class Packages(Section, frozen=True):
     flashinfer: FlashInfer | None = None
     triton: Triton | None = None
     unreadable: tuple[str, ...] = ()  #: site-packages folders that could not be listed, with the reason
+    target: Target | None = None  #: the environment that they are installed in
 
     def find(self, name: str) -> Distribution | None:
         """Return the first distribution called `name` (normalised), or None."""

@@ -68,6 +68,7 @@ def probe(host: Host, target: Target) -> Packages:
         _flashinfer(host, distributions),
         _triton(host, distributions),
         tuple(unreadable),
+        target,
     )
 
 

@@ -25,6 +25,8 @@ class Stack:
         plant(self.root / "bin" / "python3", needed=["libc.so.6"], interpreter=LOADER).chmod(0o755)
         (self.root / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.12.1\n")
         self.site.mkdir(parents=True)
+        self.wheel("pip", "26.0")
+        self.pip = f"{self.root}/bin/python3 -m pip"
 
     def wheel(self, name: str, version: str, requires: Sequence[str] = ()) -> None:
         """Install the metadata of a distribution."""

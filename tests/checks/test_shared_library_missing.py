@@ -39,7 +39,7 @@ def test_names_the_wheel_that_torch_asks_for(stack: Stack) -> None:
     assert finding.summary == (
         "libcudart.so.12, which torch/lib/libtorch_cuda.so needs, cannot be found by the loader"
     )
-    assert finding.remedies[0].summary == "pip install nvidia-cuda-runtime-cu12==12.8.90"
+    assert finding.remedies[0].summary == f"{stack.pip} install nvidia-cuda-runtime-cu12==12.8.90"
 
 
 def test_a_wheel_that_is_installed_without_its_file_has_to_be_installed_again(stack: Stack) -> None:
@@ -88,7 +88,7 @@ def test_a_wheel_of_another_cuda_brings_another_library(
 def test_the_wheels_of_cuda_13_are_named(stack: Stack, missing: str, requirement: str) -> None:
     stack.torch(missing, requires=[requirement])
     stack.wheel("cuda-toolkit", "13.0.3")
-    assert one(look(stack)).remedies[0].summary == f"pip install {requirement}"
+    assert one(look(stack)).remedies[0].summary == f"{stack.pip} install {requirement}"
 
 
 def test_says_where_the_library_is_that_nothing_leads_to(stack: Stack) -> None:
@@ -122,7 +122,7 @@ def test_libraries_of_torch_are_one_finding_that_names_torch(stack: Stack) -> No
     stack.library("vllm/_C.abi3.so", "libtorch_cuda.so", "libc10.so", "libtorch.so")
     finding = one(look(stack), Severity.ERROR)
     assert "libtorch_cuda.so and libc10.so and libtorch.so" in finding.summary
-    assert finding.remedies[0].summary == "pip install torch"
+    assert finding.remedies[0].summary == f"{stack.pip} install torch"
 
 
 @pytest.mark.parametrize("name", ["libcuda.so.1", "libnvidia-ml.so.1"])

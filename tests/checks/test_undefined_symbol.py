@@ -76,7 +76,7 @@ def test_extensions_of_one_distribution_are_one_finding(stack: Stack) -> None:
 def test_torch_s_own_library_is_to_be_installed_again(stack: Stack) -> None:
     finding = one(look(stack, lacks(stack, UndefinedSymbol("_ZN3c105freshEv"), of="torch")))
     assert "they are not of one torch" in finding.summary
-    assert finding.remedies[0].summary == "pip install --force-reinstall --no-deps torch==2.9.0"
+    assert finding.remedies[0].summary == f"{stack.pip} install --force-reinstall --no-deps torch==2.9.0"
 
 
 def test_a_library_of_cuda_s_is_installed_as_torch_asks_for_it(stack: Stack) -> None:
@@ -89,7 +89,7 @@ def test_a_library_of_cuda_s_is_installed_as_torch_asks_for_it(stack: Stack) -> 
     stack.wheel("nvidia-cublas-cu12", "12.8.4.1")
     again = one(look(stack, lacks(stack, UndefinedSymbol("cublasLtFresh"))))
     assert again.remedies[0].summary == (
-        "pip install --force-reinstall --no-deps nvidia-cublas-cu12==12.8.4.1"
+        f"{stack.pip} install --force-reinstall --no-deps nvidia-cublas-cu12==12.8.4.1"
     )
     stack.library("cublas/unrelated.so")
     unknown = one(look(stack, lacks(stack, UndefinedSymbol("ncclFresh"))))
