@@ -6,7 +6,7 @@ Strings here are as the report has them: each rendering escapes what its own rea
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from cudadoctor.facts import (
@@ -239,6 +239,26 @@ def undecided(report: Report) -> list[Outcome]:
     """Return the checks that reached no verdict: crashed ones first, then inconclusive ones."""
     kinds: tuple[type[Outcome], ...] = (Crashed, Inconclusive)
     return [outcome for kind in kinds for outcome in report.outcomes if isinstance(outcome, kind)]
+
+
+def by_reason(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, int]]:
+    """Return one outcome of those that share kind and reason, and how many more there are.
+
+    What cannot be looked at (site-packages of another user) leaves half of the checks undecided.
+    """
+    first: dict[tuple[type[Outcome], str], Outcome] = {}
+    count: dict[tuple[type[Outcome], str], int] = {}
+    for outcome in outcomes:
+        key = type(outcome), outcome.reason
+        first.setdefault(key, outcome)
+        count[key] = count.get(key, 0) + 1
+    few = [key for key, number in count.items() if number <= _FEW]
+    told = {id(outcome): 0 for outcome in outcomes if (type(outcome), outcome.reason) in few}
+    told |= {id(outcome): count[key] - 1 for key, outcome in first.items() if key not in few}
+    return [(outcome, told[id(outcome)]) for outcome in outcomes if id(outcome) in told]
+
+
+_FEW = 3  #: checks with one reason that are told one by one
 
 
 def suppressed(report: Report) -> Iterator[tuple[str, Finding]]:

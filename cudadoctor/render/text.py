@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from cudadoctor.findings import Finding
-from cudadoctor.outcomes import Crashed, Inconclusive, Passed
+from cudadoctor.outcomes import Crashed, Inconclusive, Outcome, Passed
 from cudadoctor.render import common
 from cudadoctor.render.page import COLOURS, Page, cells
 from cudadoctor.report import Report
@@ -62,9 +62,9 @@ def _quiet(page: Page, report: Report) -> None:
     for name, finding in report.findings():
         kind = finding.severity.value
         page.row(page.mark(kind), kind, page.shown(name), f"{kind}: {page.shown(finding.summary)}")
-    for outcome in undecided:
+    for outcome, more in common.by_reason(undecided):
         kind = "crashed" if isinstance(outcome, Crashed) else "inconclusive"
-        said = f"{kind}: {page.shown(outcome.reason)}"
+        said = _undecided(page, kind, outcome, more)
         page.row(page.marks.unclear, kind, page.shown(outcome.check), said)
     _summary(page, report)
 
@@ -92,13 +92,18 @@ def _finding(page: Page, column: int, name: str, finding: Finding, remedies: com
 
 
 def _others(page: Page, column: int, report: Report) -> None:
-    for outcome in common.undecided(report):
+    for outcome, more in common.by_reason(common.undecided(report)):
         kind = "crashed" if isinstance(outcome, Crashed) else "inconclusive"
-        page.entry(column, page.marks.unclear, kind, outcome.check, f"{kind}: {page.shown(outcome.reason)}")
+        page.entry(column, page.marks.unclear, kind, outcome.check, _undecided(page, kind, outcome, more))
     for name, finding in common.suppressed(report):
         what = f"{finding.severity.value}: {page.shown(finding.summary)}"
         text = f"suppressed: {page.shown(finding.suppressed)} ({what})"
         page.entry(column, page.marks.idle, "suppressed", name, text)
+
+
+def _undecided(page: Page, kind: str, outcome: Outcome, more: int) -> str:
+    others = f" (and {more} more checks for the same reason)" if more else ""
+    return f"{kind}: {page.shown(outcome.reason)}{others}"
 
 
 def _uneventful(page: Page, column: int, report: Report) -> None:

@@ -503,3 +503,19 @@ def test_colours_import_the_least_of_rich() -> None:
         "rich.progress",
         "pygments",
     }
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_checks_that_are_undecided_for_one_reason_are_one_line(quiet: bool) -> None:
+    reason = "packages: /v/site-packages: Permission denied"
+    outcomes = tuple(Inconclusive(f"check-{number}", reason) for number in range(9))
+    told = shown(structs.replace(report(), outcomes=(*outcomes, Inconclusive("other", "why"))), quiet=quiet)
+    assert told.count("Permission denied") == 1 and "10 inconclusive" in told
+    assert f"inconclusive: {reason} (and 8 more checks for the same reason)\n" in told
+    assert "inconclusive: why\n" in told
+
+
+def test_a_few_checks_are_told_one_by_one() -> None:
+    outcomes = tuple(Inconclusive(f"check-{number}", "why") for number in range(3))
+    told = shown(structs.replace(report(), outcomes=outcomes))
+    assert [told.count(f"check-{number}") for number in range(3)] == [1, 1, 1] and "more" not in told
