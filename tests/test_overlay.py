@@ -279,8 +279,8 @@ def test_a_chain_of_links_ends_where_the_kernel_gives_up(count: int, middle: str
     for step in steps:
         carry_out(step)
     after = answers(RealHost(), paths)
-    # While others rename, Linux now and then gives up early: beside a loop of renames 6.18 refused a chain of 34
-    # links 21 times in 2.3 million. What it really refuses it refuses each time.
+    # While others rename, Linux now and then gives up early: beside a loop of renames 6.18 refused a chain of
+    # 34 links 21 times in 2.3 million. What it really refuses it refuses each time.
     for key in [key for key, told in after.items() if told != predicted[key]]:
         after[key] = answer(RealHost(), *key)
     assert predicted == after
