@@ -505,7 +505,6 @@ def deep(prefix: str, **variables: str) -> Facts:
 
 @pytest.mark.stack
 def test_every_extension_of_a_real_stack_is_judged_as_it_opens(gxx: str, tmp_path: Path) -> None:
-    total = 0
     for number, prefix in enumerate(prefixes()):
         objects = deep(prefix).objects
         assert isinstance(objects, SharedObjects)
@@ -518,8 +517,7 @@ def test_every_extension_of_a_real_stack_is_judged_as_it_opens(gxx: str, tmp_pat
         print(f"{prefix}: {len(extensions)} extensions and torch's own, {len(wrong)} disagreements")
         assert not wrong and isinstance(judge("undefined-symbol", facts), Passed)
         assert isinstance(judge("undefined-symbol", deep(prefix)), Passed), "without the driver"
-        total += len(extensions)
-    assert total > 1
+        assert len(extensions) > 1, "those of Triton and tvm-ffi at least"
 
 
 @pytest.mark.stack
