@@ -3,6 +3,7 @@
 import pytest
 
 from cudadoctor.actions import Export
+from cudadoctor.simulate.storage import MOVED
 
 from .ask import HOSTILE_PATHS, plan, refused
 
@@ -10,6 +11,11 @@ from .ask import HOSTILE_PATHS, plan, refused
 def test_exports_each_variable() -> None:
     values = {"VLLM_CACHE_ROOT": "/opt/env/var/cache/vllm", "HF_HUB_CACHE": "/big/models"}
     assert plan("cache-folder", values) == [Export(name, value) for name, value in values.items()]
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_takes_every_variable_that_a_finding_may_name(name: str) -> None:
+    assert plan("cache-folder", {name: "/opt/cache"}) == [Export(name, "/opt/cache")]
 
 
 def test_unsets_tmpdir() -> None:
