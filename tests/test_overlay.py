@@ -562,11 +562,16 @@ def test_a_staged_repair_is_seen_by_a_whole_look(prefix: str) -> None:
 def test_a_second_look_asks_the_machine_for_next_to_nothing(prefix: str) -> None:
     base = Still()
     host = Remembering(base)
-    first = look(host, prefix)
+
+    def with_cuda_at(root: str) -> Facts:
+        return look(OverlayHost(host, {**os.environ, "CUDA_HOME": root}), prefix)
+
+    # Both are no toolkit: a variable that leads to another nvcc would be a new question.
+    first = with_cuda_at("/nowhere/cuda")
     base.calls.clear()
-    second = look(OverlayHost(host, {**os.environ, "CUDA_HOME": "/nowhere/cuda"}), prefix)
+    second = with_cuda_at("/elsewhere/cuda")
     assert base.calls["run"] == 0
-    assert same(first, look(host, prefix))
+    assert same(first, with_cuda_at("/nowhere/cuda"))
     assert not same(first, second)
 
 

@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import subprocess
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from .conda_prefix import TARGET
+from .conftest import _do_without
 from .pip_prefix import install, plant_distribution, site_packages
 
 #: Own prototypes, for the runtime headers of CUDA 12 need crt/*.h, which only the 40 MB compiler wheel has.
@@ -157,6 +159,8 @@ def test_a_conda_python_lives_in_its_prefix(conda_cudart12: Path) -> None:
 
 
 def test_a_wheel_goes_into_a_conda_prefix(conda_cudart12: Path, work: Path) -> None:
+    if Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists():
+        _do_without("Debian's Python installs elsewhere, and stands for no conda's")
     install(conda_cudart12, ["nvidia-cuda-runtime-cu12==12.8.90"], work)
     assert (site_packages(conda_cudart12) / "nvidia/cuda_runtime/lib/libcudart.so.12").is_file()
 
