@@ -93,9 +93,10 @@ def undefined_symbol(
     scene = _Scene(objects, environ, packages, target, imported)
     for case in _cases(symbols.unresolved):
         yield _finding(case, scene)
-    if symbols.untraced and not symbols.traced:
-        first = symbols.untraced[0]
-        raise CannotTell(f"{short(first.extension, packages)}: {first.reason}")
+    if symbols.untraced:
+        first, more = symbols.untraced[0], len(symbols.untraced) - 1
+        others = f", and {more} more" if more else ""
+        raise CannotTell(f"{short(first.extension, packages)}: {first.reason}{others}")
 
 
 def _cases(unresolved: Sequence[Unresolved]) -> Iterator[_Case]:

@@ -9,7 +9,7 @@ docstring is its page.
         '''
 
 It yields findings, or raises `Skip` where it does not apply and `CannotTell` where what was seen is not
-enough for a verdict.
+enough for a verdict; findings that it has yielded before that count.
 
 A fix is declared the same way: a function that turns a remedy into actions and touches nothing.
 
@@ -79,19 +79,22 @@ class Check(Struct, frozen=True):
             if isinstance(section, Unknown):
                 kind = Skipped if section.expected else Crashed if section.crashed else Inconclusive
                 return kind(self.name, f"{name}: {section.reason}")
+        findings: list[Finding] = []
         try:
-            findings = tuple(self.judge(**arguments))
-            if not all(isinstance(finding, Finding) for finding in findings):
-                return Crashed(self.name, "yielded something that is no Finding")
+            for finding in self.judge(**arguments):
+                if not isinstance(finding, Finding):
+                    return Crashed(self.name, "yielded something that is no Finding")
+                findings.append(finding)
         except Skip as reason:
             return Skipped(self.name, str(reason))
         except CannotTell as reason:
-            return Inconclusive(self.name, str(reason))
+            if not findings:  # what was found stands, whatever cannot be told of the rest
+                return Inconclusive(self.name, str(reason))
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
             return Crashed(self.name, where(error))
-        return Failed(self.name, findings=findings) if findings else Passed(self.name)
+        return Failed(self.name, findings=tuple(findings)) if findings else Passed(self.name)
 
 
 def check(function: Callable[..., Iterable[Finding]]) -> Check:

@@ -37,14 +37,20 @@ def lacks(stack: Stack, *symbols: UndefinedSymbol, file: str = "_C", of: str = "
 
 def test_is_silent_where_every_symbol_is_found(stack: Stack) -> None:
     assert isinstance(look(stack), Passed)
-    partly = (Untraced("/x/_C.so", "libgone.so.1 is missing"),)
-    assert isinstance(look(stack, untraced=partly), Passed)
 
 
 def test_is_silent_without_deep_and_without_extensions(stack: Stack, tmp_path: Path) -> None:
     facts = structs.replace(stack.facts(), symbols=Unknown("runs only with --deep", expected=True))
     assert isinstance(judge("undefined-symbol", facts), Skipped)
     assert isinstance(look(Stack(tmp_path / "bare"), traced=0), Skipped)
+
+
+def test_cannot_tell_of_all_where_some_could_not_be_traced(stack: Stack) -> None:
+    partly = (Untraced("/x/_C.so", "libgone.so.1 is missing"), Untraced("/x/_D.so", "as well"))
+    outcome = look(stack, untraced=partly)
+    assert isinstance(outcome, Inconclusive)
+    assert outcome.reason == "/x/_C.so: libgone.so.1 is missing, and 1 more"
+    one(look(stack, lacks(stack, UndefinedSymbol("_ZN3c105freshEv")), untraced=partly), Severity.ERROR)
 
 
 def test_cannot_tell_where_no_trace_ended_well(stack: Stack) -> None:
