@@ -25,7 +25,7 @@ from cudadoctor.facts import Environ, Facts, Packages, SharedObjects, Symbols
 from cudadoctor.findings import Severity
 from cudadoctor.host import RealHost
 from cudadoctor.knowledge import symbols as names
-from cudadoctor.outcomes import Inconclusive, Outcome, Passed
+from cudadoctor.outcomes import Failed, Inconclusive, Outcome, Passed
 from cudadoctor.probes import symbols
 from cudadoctor.probes.ldcache import cached
 from cudadoctor.probes.target import Request
@@ -326,7 +326,10 @@ def test_a_missing_library_is_left_to_the_check_of_that(built: Built) -> None:
     assert [(each.extension, each.reason) for each in facts.symbols.untraced] == [
         (extension, "libgone.so.1 is missing")
     ]
-    assert facts.symbols.traced == 1 and isinstance(judge("undefined-symbol", facts), Passed)
+    outcome = judge("undefined-symbol", facts)
+    assert facts.symbols.traced == 1 and isinstance(outcome, Inconclusive)
+    assert outcome.reason == "vllm/_C.abi3.so: libgone.so.1 is missing"
+    assert isinstance(judge("shared-library-missing", facts), Failed)
 
 
 def test_cannot_tell_where_the_loader_cannot_be_asked(tmp_path: Path, gxx: str) -> None:
