@@ -17,6 +17,7 @@ from cudadoctor.bounded import Overdue, bounded
 from cudadoctor.declare import Check, where
 from cudadoctor.facts import Facts, Unknown
 from cudadoctor.host import Host
+from cudadoctor.mistakes import UserMistake
 from cudadoctor.outcomes import Crashed, Outcome
 from cudadoctor.probes.target import NoTarget, Request
 
@@ -42,12 +43,17 @@ PROBES: dict[str, tuple[str, ...]] = {
     "dlpack": ("target", "environ", "packages", "machine"),
     "storage": ("target", "environ", "packages", "machine", "caches", "dlpack"),
     "hub": ("target", "environ", "packages", "machine"),
+    "launch": ("request", "target", "environ", "packages"),
+    "card": ("request", "driver", "environ", "machine", "launch"),
+    "model": ("request", "launch", "environ", "packages", "machine"),
     "deep": ("target", "environ", "packages", "toolkits", "compilers", "libraries", "machine"),
     "live": ("target", "environ", "packages", "dlpack"),
     "symbols": ("environ", "packages", "objects"),
 }
 #: Sections that are collected with --deep only: they run the real thing.
 DEEP = frozenset(("deep", "live", "symbols"))
+#: Sections that are about a launch, which only some commands are given.
+LAUNCH = frozenset(("launch", "card", "model"))
 #: Sections whose probes wait for a program. These, and what builds on them, wait side by side; the others
 #: take turns: threads that all read small files only take the interpreter from each other.
 WAITING = frozenset(("compilers", "toolkits", "driver", *DEEP))
@@ -91,13 +97,14 @@ def everything(deep: bool = False) -> set[str]:
 def collect(
     host: Host, wanted: Iterable[str], request: Request, on_wait: Callable[[list[str]], None] | None = None
 ) -> Facts:
-    """Probe the wanted sections; raise NoTarget for what the user named wrongly.
+    """Probe the wanted sections; raise NoTarget or UserMistake for what the user named wrongly.
 
     `on_wait` is told once a second which sections are still to come.
 
     A probe that fails, or does not end in time, leaves an Unknown with the reason.
     """
-    names = [name for name in PROBES if name in set(wanted)]
+    left_out = LAUNCH if request.launch is None else frozenset()
+    names = [name for name in PROBES if name in set(wanted) - left_out]
     cells = {name: _Cell() for name in (*names, "request")}
     cells["request"].put(request)
     if "target" in cells:
@@ -113,9 +120,17 @@ def collect(
     _await({name: cell for name, cell in cells.items() if name not in DEEP}, TIMEOUT_S, wait)
     _await({name: cell for name, cell in cells.items() if name in DEEP}, DEEP_TIMEOUT_S, wait)
     sections = {name: cells[name].section for name in names}
+    if mistaken := next((each for each in sections.values() if type(each) is _Mistaken), None):
+        raise UserMistake(mistaken.reason)
     for name in DEEP - set(sections):
         sections[name] = Unknown("runs only with --deep", expected=True)
+    for name in LAUNCH - set(sections):
+        sections[name] = Unknown("no launch was given (see: cudadoctor preflight)", expected=True)
     return Facts(**sections)  # type: ignore[arg-type]
+
+
+class _Mistaken(Unknown, frozen=True):
+    """A section for which the user named something that cannot be read."""
 
 
 class _Line:
@@ -188,6 +203,8 @@ def _probe(name: str, host: Host, cells: Mapping[str, _Cell]) -> None:
             arguments.append(section)
         module = importlib.import_module(f"cudadoctor.probes.{name}")
         cells[name].put(module.probe(host, *arguments))
+    except UserMistake as mistake:
+        cells[name].put(_Mistaken(str(mistake)))
     except Exception as error:
         cells[name].put(_failed(error))
 

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PURE = {"__future__", "collections", "enum", "functools", "itertools", "posixpath", "re", "shlex", "typing"}
+PURE = {
+    "__future__", "collections", "enum", "functools", "itertools", "math", "posixpath", "re", "shlex",
+    "typing",
+}  # fmt: skip
 
 #: What each room may import beside the standard library; the longest matching name counts.
 MAY: dict[str, set[str]] = {
@@ -102,6 +105,14 @@ MAY: dict[str, set[str]] = {
         "cudadoctor.probes",
     },
     "cudadoctor/elf.py": {"cudadoctor.facts", "cudadoctor.host"},
+    "cudadoctor/launch": {
+        "msgspec",
+        "yaml",
+        "cudadoctor.facts",
+        "cudadoctor.host",
+        "cudadoctor.launch",
+        "cudadoctor.mistakes",
+    },
     "cudadoctor/loading.py": {
         "msgspec",
         "cudadoctor.declare",
@@ -111,6 +122,14 @@ MAY: dict[str, set[str]] = {
         "cudadoctor.latest",
         "cudadoctor.simulate",
         "cudadoctor.verdicts",
+    },
+    "cudadoctor/planning.py": {
+        "msgspec",
+        "cudadoctor.declare",
+        "cudadoctor.facts",
+        "cudadoctor.findings",
+        "cudadoctor.latest",
+        "cudadoctor.simulate",
     },
     "cudadoctor/probes": {
         "msgspec",
@@ -122,6 +141,7 @@ MAY: dict[str, set[str]] = {
         "cudadoctor.facts",
         "cudadoctor.host",
         "cudadoctor.journal",
+        "cudadoctor.launch",
         "cudadoctor.places",
         "cudadoctor.probes",
         "cudadoctor.knowledge",
@@ -131,10 +151,12 @@ MAY: dict[str, set[str]] = {
     "cudadoctor/render": {
         "rich",
         "cudadoctor.actions",
+        "cudadoctor.declare",
         "cudadoctor.facts",
         "cudadoctor.findings",
         "cudadoctor.outcomes",
         "cudadoctor.plan",
+        "cudadoctor.planning",
         "cudadoctor.render",
         "cudadoctor.repair",
         "cudadoctor.report",
@@ -150,6 +172,7 @@ MAY: dict[str, set[str]] = {
         "cudadoctor.findings",
         "cudadoctor.knowledge",
         "cudadoctor.loading",
+        "cudadoctor.planning",
         "cudadoctor.simulate",
         "cudadoctor.verdicts",
         "cudadoctor.versions",
@@ -182,6 +205,7 @@ def third_party(name: str) -> bool:
         "distro",
         "pynvml",
         "shtab",
+        "yaml",
         "cudadoctor",
     }
 
@@ -202,6 +226,7 @@ def test_a_room_imports_only_what_its_layer_may(room: str) -> None:
         "fixes",
         "cudadoctor/simulate",
         "cudadoctor/loading.py",
+        "cudadoctor/planning.py",
         "cudadoctor/values.py",
         "cudadoctor/verdicts.py",
     ],
@@ -219,6 +244,13 @@ def test_what_judges_touches_no_machine(room: str) -> None:
 def test_only_the_page_imports_rich() -> None:
     users = {file for file in sources() if any(name.split(".")[0] == "rich" for name in imports(file))}
     assert {str(file.relative_to(ROOT)) for file in users} <= {"cudadoctor/render/page.py"}
+
+
+def test_only_one_reader_of_launches_imports_yaml_and_only_when_it_is_called() -> None:
+    users = {str(file.relative_to(ROOT)) for file in sources() if "yaml" in imports(file)}
+    assert users == {"cudadoctor/launch/yaml_text.py"}
+    tree = ast.parse((ROOT / "cudadoctor/launch/yaml_text.py").read_text())
+    assert not any(isinstance(node, ast.Import) for node in tree.body)
 
 
 def test_core_never_imports_a_check_or_a_fix() -> None:

@@ -30,7 +30,8 @@ def facts_for(options: argparse.Namespace, wanted: Iterable[str], host: Host | N
         return _replay(options.facts)
     if options.deep:
         end_on_signals()
-    request = Request(options.prefix or "", options.python or "", options.name or "", options.deep)
+    asked = getattr(options, "asked", None)
+    request = Request(options.prefix or "", options.python or "", options.name or "", options.deep, asked)
     try:
         with Waiting() as waiting:
             return collect(host or RealHost(), wanted, request, waiting.tell)

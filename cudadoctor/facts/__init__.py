@@ -59,6 +59,7 @@ from cudadoctor.facts.gpu import (
     Ptxas,
     PtxasUse,
 )
+from cudadoctor.facts.launch import Card, Container, Given, Launch, Mount, Note, Port, Refused
 from cudadoctor.facts.libraries import (
     CachedLibrary,
     DynamicLoader,
@@ -70,6 +71,17 @@ from cudadoctor.facts.libraries import (
     SharedObject,
     SharedObjects,
     VersionNeed,
+)
+from cudadoctor.facts.model import (
+    Architecture,
+    Flaw,
+    HubAnswer,
+    Methods,
+    Model,
+    Quantization,
+    Room,
+    Token,
+    Weights,
 )
 from cudadoctor.facts.section import (
     Section,
@@ -103,6 +115,7 @@ from cudadoctor.facts.trials import (
 __all__ = [
     "NOT_COLLECTED",
     "SECTIONS",
+    "Architecture",
     "BitsAndBytes",
     "BuildTool",
     "BuildTools",
@@ -113,12 +126,14 @@ __all__ = [
     "CachedLibrary",
     "CachedModel",
     "Caches",
+    "Card",
     "Compiler",
     "CompilerUse",
     "Compilers",
     "Conda",
     "CondaRecord",
     "ConfiguredOp",
+    "Container",
     "Deep",
     "DeviceCode",
     "DeviceNode",
@@ -134,12 +149,16 @@ __all__ = [
     "Facts",
     "FlashInfer",
     "FlashInferPart",
+    "Flaw",
     "FolderSize",
+    "Given",
     "Gpu",
     "GpuProcess",
     "HeaderDirectory",
     "Hub",
+    "HubAnswer",
     "Kernels",
+    "Launch",
     "Libraries",
     "LibraryFile",
     "LibraryKind",
@@ -149,14 +168,22 @@ __all__ = [
     "LoadedLibrary",
     "Lock",
     "Machine",
+    "Methods",
+    "Model",
+    "Mount",
+    "Note",
     "NvccOnPath",
     "Nvml",
     "OpenRun",
     "Packages",
     "PciGpu",
+    "Port",
     "Ptxas",
     "PtxasUse",
+    "Quantization",
+    "Refused",
     "Repairs",
+    "Room",
     "Section",
     "Selection",
     "SharedFile",
@@ -167,6 +194,7 @@ __all__ = [
     "StoragePlace",
     "Symbols",
     "Target",
+    "Token",
     "Toolkit",
     "Toolkits",
     "TorchBuild",
@@ -179,6 +207,7 @@ __all__ = [
     "Untraced",
     "Variable",
     "VersionNeed",
+    "Weights",
 ]  # fmt: skip
 
 NOT_COLLECTED = Unknown("not collected", expected=True)
@@ -209,6 +238,9 @@ class Facts(Struct, frozen=True):
     deep: Deep | Unknown = NOT_COLLECTED
     live: Live | Unknown = NOT_COLLECTED
     symbols: Symbols | Unknown = NOT_COLLECTED
+    launch: Launch | Unknown = NOT_COLLECTED
+    card: Card | Unknown = NOT_COLLECTED
+    model: Model | Unknown = NOT_COLLECTED
 
 
 SECTIONS: tuple[str, ...] = Facts.__struct_fields__

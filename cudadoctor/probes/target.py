@@ -21,6 +21,21 @@ _CONDA_HOMES = ("miniforge3", "mambaforge", "miniconda3", "anaconda3", "micromam
 _CONDA_ROOTS = ("/opt/conda", "/opt/miniforge3", "/opt/miniconda3", "/opt/anaconda3")
 
 
+class Asked(NamedTuple):
+    """The launch that the user asked about, and the card to plan it for where that is not this machine's."""
+
+    argv: tuple[str, ...] = ()
+    compose: str = ""
+    service: str = ""
+    dockerfile: str = ""
+    script: str = ""
+    gpu: str = ""  #: a card by name
+    memory_bytes: int = 0
+    capability: str = ""
+    cards: int = 1
+    online: bool = False
+
+
 class Request(NamedTuple):
     """What the user asked to have diagnosed; all empty: the active environment."""
 
@@ -28,6 +43,7 @@ class Request(NamedTuple):
     python: str = ""
     name: str = ""
     deep: bool = False
+    launch: Asked | None = None
 
 
 class NoTarget(Exception):

@@ -1,0 +1,38 @@
+"""The launch as a section: what it keeps, and what it keeps to itself."""
+
+import msgspec
+import pytest
+
+from cudadoctor.facts import Environ, Launch, Packages, Target
+from cudadoctor.host import RealHost
+from cudadoctor.probes.launch import probe
+from cudadoctor.probes.target import Asked, Request
+
+TARGET = Target("/v", "venv", "/v/bin/python", "3.12", "/usr", (), "", "--prefix", True)
+
+
+def look(*argv: str) -> Launch:
+    request = Request(launch=Asked(argv))
+    return probe(RealHost({}), request, TARGET, Environ({}, "the current variables", (), "/"), Packages(()))
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("vllm", "serve", "m", "--api-key", "canary-1"),
+        ("vllm", "serve", "m", "--api-key=canary-1"),
+        ("vllm", "serve", "m", "--hf-token", "canary-1"),
+        ("HF_TOKEN=canary-1", "vllm", "serve", "m"),
+        ("env", "VLLM_API_KEY=canary-1", "MY_SECRET=canary-2", "vllm", "serve", "m"),
+        ("docker", "run", "-e", "HF_TOKEN=canary-1", "vllm/vllm-openai:v0.12.0", "--model", "m"),
+    ],
+)
+def test_no_secret_of_a_command_is_kept(argv: tuple[str, ...]) -> None:
+    launch = look(*argv)
+    assert launch.model == "m" and b"canary" not in msgspec.json.encode(launch)
+
+
+def test_numbers_of_tokens_and_what_is_empty_stay() -> None:
+    launch = look("HF_TOKEN=", "MAX_TOKENS=512", "vllm", "serve", "m", "--max-num-batched-tokens", "8192")
+    assert launch.integer("--max-num-batched-tokens") == 8192
+    assert (launch.variables["HF_TOKEN"].value, launch.variables["MAX_TOKENS"].value) == ("", "512")

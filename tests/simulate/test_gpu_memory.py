@@ -1,0 +1,334 @@
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cudadoctor.knowledge.gpus import GPUS, find
+from cudadoctor.simulate.advice import Machine, Task, advise, longest_context, most_users, planned
+from cudadoctor.simulate.gpu_memory import OUTCOMES, Card, plan
+from cudadoctor.simulate.kv_cache import GIB, Flags
+from cudadoctor.simulate.model_shape import read_shape
+from cudadoctor.simulate.overhead import batch_of
+from cudadoctor.simulate.weights import Range, UnknownWeights, weights_from_index, weights_from_shape
+from tests.simulate.models import (
+    DEEPSEEK_V2_LITE,
+    GEMMA3_27B,
+    GPT_OSS_20B,
+    QWEN3_4B,
+    QWEN3_32B,
+    QWEN3_NEXT_80B,
+    QWEN25_7B,
+    QWEN25_32B,
+    Config,
+    shape,
+)
+
+AWQ_32B = shape(QWEN25_32B)
+LOADED = Range(18.1436 * GIB, 18.1436 * GIB)
+FP8 = Machine(("fp8",), host_free=64 * GIB)
+
+
+def card(name: str, free_gib: float | None = None, count: int = 1) -> Card:
+    gpu = find(name)
+    assert gpu is not None
+    free = None if free_gib is None else free_gib * GIB
+    return Card(gpu.total_gib * GIB, gpu.name, free, gpu.unified, count)
+
+
+def task(config: Config, name: str, free_gib: float | None = None, **flags: Any) -> Task:
+    return Task(shape(config), Flags(**flags), card(name, free_gib))
+
+
+def on_a_3090(utilization: float, **flags: Any) -> Task:
+    given: dict[str, Any] = {
+        "vllm": "0.12.0", "quantization": "awq", "max_model_len": 4096, "max_num_seqs": 64,
+        "max_num_batched_tokens": 8192, "gpu_memory_utilization": utilization, **flags,
+    }  # fmt: skip
+    return task(QWEN25_32B, "rtx-3090", **given)
+
+
+# --- five deployments ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["auto", "fp8"])
+def test_at_0_75_nothing_is_left_of_a_3090_whatever_the_kv_dtype(dtype: str) -> None:
+    found = planned(on_a_3090(0.75, kv_cache_dtype=dtype))
+    assert found.outcome == "no-kv-cache"
+    assert found.available.low / GIB < -1.93 < found.available.high / GIB, "what was logged"
+
+
+def test_at_0_90_the_logged_memory_of_a_3090_is_in_the_range() -> None:
+    found = planned(on_a_3090(0.90))
+    assert found.may_fit
+    assert found.available.low / GIB < 1.17 < found.available.high / GIB
+    assert found.at_least.tokens < 4784 < found.at_most.tokens
+
+
+def test_raising_utilisation_is_what_helps_a_3090_and_lowering_is_not() -> None:
+    found = advise(on_a_3090(0.75), FP8)
+    assert found.raise_utilization is True
+    first = dict(found.advice[0].changes)
+    assert 0.9 <= first["gpu_memory_utilization"] <= 0.95  # type: ignore[operator]
+    assert found.advice[0].sure
+    assert all(one.plan.may_fit for one in found.advice)
+
+
+@pytest.mark.parametrize(("utilization", "length"), [(0.85, 2048), (0.5, 1024), (0.3, 512)])
+def test_an_80b_mixture_does_not_fit_a_16_gb_laptop_at_any_setting(utilization: float, length: int) -> None:
+    flags: dict[str, Any] = {"vllm": "0.10.2", "quantization": "fp8", "gpu_memory_utilization": utilization}
+    laptop = task(QWEN3_NEXT_80B, "rtx-4090-laptop", **flags, max_model_len=length)
+    assert planned(laptop).outcome == "weights-do-not-fit"
+    found = advise(laptop, Machine(("fp8",), 128 * GIB, offload=False))
+    assert not found.advice
+    assert found.needs is not None
+    assert 76 < found.needs / GIB < 84, "of the class of 80 GB"
+
+
+def test_131_072_tokens_are_too_long_for_a_16_gb_laptop() -> None:
+    flags: dict[str, Any] = {
+        "vllm": "0.10.1",
+        "quantization": "fp8",
+        "gpu_memory_utilization": 0.85,
+        "max_num_seqs": 256,
+    }
+    laptop = task(QWEN3_4B, "rtx-4090-laptop", **flags, max_model_len=131072, max_num_batched_tokens=8192)
+    assert planned(laptop).outcome == "too-long"
+    lengths = [dict(one.changes).get("max_model_len") for one in advise(laptop, Machine()).advice if one.sure]
+    assert any(isinstance(length, int) and 40_000 < length < 70_000 for length in lengths)
+
+
+def test_a_32b_model_has_room_on_a_gb10() -> None:
+    flags: dict[str, Any] = {
+        "vllm": "0.10.1.1",
+        "quantization": "fp8",
+        "max_model_len": 32000,
+        "max_num_seqs": 64,
+    }
+    found = planned(
+        task(QWEN3_32B, "gb10", **flags, gpu_memory_utilization=0.9, max_num_batched_tokens=16384)
+    )
+    assert found.outcome == "fits"
+    assert found.at_least.tokens <= 271_360 <= found.at_most.tokens
+
+
+def test_a_long_window_for_two_fits_a_3060_and_the_first_try_is_tight() -> None:
+    flags: dict[str, Any] = {
+        "vllm": "0.9.2",
+        "quantization": "awq",
+        "gpu_memory_utilization": 0.88,
+        "enforce_eager": True,
+    }
+    planned_profile = task(
+        QWEN25_7B, "rtx-3060", **flags, max_model_len=12288, max_num_seqs=2, kv_cache_dtype="fp8"
+    )
+    assert planned(planned_profile).fits
+    eight = task(QWEN25_7B, "rtx-3060", **flags, max_model_len=8192, max_num_seqs=6, kv_cache_dtype="fp8")
+    found = planned(eight)
+    assert found.fits
+    assert found.at_least.concurrency is not None
+    assert found.at_least.concurrency >= 6
+
+
+# --- outcomes and advice ------------------------------------------------------------------------------------
+
+
+def test_less_free_than_the_budget_is_its_own_outcome_and_lower_utilisation_helps() -> None:
+    flags: dict[str, Any] = {
+        "vllm": "0.12.0",
+        "quantization": "awq",
+        "max_model_len": 8192,
+        "max_num_seqs": 16,
+    }
+    busy = task(QWEN25_7B, "rtx-3090", 14.0, **flags, gpu_memory_utilization=0.9)
+    assert planned(busy).outcome == "not-free"
+    found = advise(busy, Machine())
+    assert found.raise_utilization is False
+    assert dict(found.advice[0].changes) == {"gpu_memory_utilization": 0.59}
+
+
+def test_several_cards_are_advised_where_one_is_too_small() -> None:
+    two = Task(
+        shape(QWEN3_32B), Flags(vllm="0.12.0", max_model_len=8192, usage="server"), card("l40s", count=2)
+    )
+    found = advise(two, Machine())
+    assert {"tensor_parallel_size": 2} in [dict(one.changes) for one in found.advice if one.sure]
+
+
+def test_host_memory_is_advised_only_where_it_is_free_and_works() -> None:
+    asked = on_a_3090(0.90)
+    with_room, without = advise(asked, FP8), advise(asked, Machine(("fp8",), host_free=0.5 * GIB))
+    assert any("cpu_offload_gb" in dict(one.changes) for one in with_room.advice)
+    assert not any("cpu_offload_gb" in dict(one.changes) for one in without.advice)
+    assert not any(
+        "cpu_offload_gb" in dict(one.changes) for one in advise(asked, Machine(offload=False)).advice
+    )
+
+
+def test_what_fits_needs_no_advice() -> None:
+    assert advise(task(QWEN25_7B, "l40s", vllm="0.12.0", max_model_len=4096), FP8).advice == ()
+
+
+def test_one_user_gets_a_longer_context_than_many_and_many_are_more() -> None:
+    asked = on_a_3090(0.90)
+    one, many = longest_context(asked, FP8), most_users(asked, FP8, 1024)
+    assert one is not None
+    assert many is not None
+    assert one.sure
+    assert many.sure
+    assert one.plan.max_model_len > 4 * many.plan.max_model_len
+    users = dict(many.changes)["max_num_seqs"]
+    assert isinstance(users, int)
+    assert many.plan.at_least.concurrency is not None
+    assert 4 < users <= many.plan.at_least.concurrency
+
+
+def test_a_hybrid_needs_a_block_of_state_for_every_sequence() -> None:
+    flags = Flags(vllm="0.26.0", max_model_len=512, max_num_seqs=1024, max_num_batched_tokens=2048)
+    small = Task(shape(QWEN3_NEXT_80B), flags, Card(82 * GIB), checkpoint=72 * GIB)
+    assert planned(small).outcome == "too-many-sequences"
+    assert any("max_num_seqs" in dict(one.changes) for one in advise(small, Machine()).advice)
+
+
+def test_a_cache_of_given_bytes_leaves_utilisation_aside() -> None:
+    flags = Flags(
+        vllm="0.12.0", max_model_len=4096, kv_cache_memory_bytes=2 * GIB, gpu_memory_utilization=0.1
+    )
+    found = plan(shape(QWEN25_7B), flags, card("rtx-3090"), Range(5.3 * GIB, 5.3 * GIB))
+    assert found.fits
+    assert found.at_least == found.at_most
+
+
+# --- weights and overhead -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "quantization", "tensor", "logged"),
+    [
+        (QWEN25_32B, "awq", 1, 18.1436),
+        (QWEN3_32B, "", 1, 61.03),
+        (QWEN25_7B, "awq", 1, 5.29),
+        (GPT_OSS_20B, "mxfp4", 1, 13.47),
+        (QWEN25_7B, "", 2, 7.1217),
+        (DEEPSEEK_V2_LITE, "", 1, 29.3),
+    ],
+)
+def test_weights_counted_from_config_json_hold_what_was_loaded(
+    config: Config, quantization: str, tensor: int, logged: float
+) -> None:
+    flags = Flags(vllm="0.12.0", quantization=quantization, tensor_parallel_size=tensor)
+    found = weights_from_shape(shape(config), flags)
+    assert found.low <= logged * GIB <= found.high
+    assert found.high < found.low * 1.07
+
+
+def test_a_vision_tower_is_counted() -> None:
+    flags = Flags(vllm="0.12.0")
+    unknown = weights_from_shape(read_shape({**GEMMA3_27B, "vision_config": {}}), flags)
+    assert unknown.low < weights_from_shape(read_shape(GEMMA3_27B), flags).low < unknown.high
+
+
+def test_an_unknown_format_is_said() -> None:
+    with pytest.raises(UnknownWeights, match="wonder"):
+        weights_from_shape(AWQ_32B, Flags(vllm="0.12.0", quantization="wonder"))
+    with pytest.raises(UnknownWeights, match="intermediate_size"):
+        weights_from_shape(shape(QWEN25_32B, intermediate_size=None), Flags(vllm="0.12.0"))
+
+
+def test_large_cards_have_larger_batches_by_default_but_not_the_a100() -> None:
+    flags = Flags(vllm="0.12.0", max_model_len=16384, usage="server")
+    found = [batch_of(flags, card(name).total, name) for name in ("h100", "a100-80", "rtx-3090")]
+    assert [(batch.tokens.high, batch.sequences) for batch in found] == [
+        (8192, 1024),
+        (2048, 256),
+        (2048, 256),
+    ]
+
+
+def test_sorting_logits_is_what_1024_sequences_cost_on_an_h100() -> None:
+    flags = Flags(vllm="0.12.0", max_model_len=16000, gpu_memory_utilization=0.9)
+    found = plan(shape(QWEN3_32B), flags, card("h100"), Range(61.03 * GIB, 61.03 * GIB))
+    activations = found.overhead[0]
+    assert "logits of 1024 sequences" in activations.reason
+    assert activations.bytes.low / GIB < 5.64 < activations.bytes.high / GIB, "what a log of 0.11.0 says"
+    few = plan(shape(QWEN3_32B), Flags(vllm="0.12.0", max_model_len=16000, max_num_seqs=64), card("h100"))
+    assert "forward pass" in few.overhead[0].reason
+
+
+def test_graphs_come_off_the_cache_since_0_20_and_not_where_there_are_none() -> None:
+    def parts(version: str, **flags: Any) -> list[str]:
+        asked = Flags(vllm=version, max_model_len=4096, quantization="awq", **flags)
+        return [part.name for part in plan(AWQ_32B, asked, card("rtx-3090")).overhead]
+
+    assert "CUDA graphs" not in parts("0.19.0")
+    assert "CUDA graphs" in parts("0.20.0")
+    assert "CUDA graphs" not in parts("0.20.0", enforce_eager=True)
+    assert "CUDA graphs" in parts("0.19.0", counts_graphs=True)
+
+
+# --- cards --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["rtx-3090", "RTX 3090", "NVIDIA GeForce RTX 3090", "rtx_3090"])
+def test_a_card_is_found_by_the_names_people_use(name: str) -> None:
+    found = find(name)
+    assert found is not None
+    assert (found.name, found.total_gib, found.capability) == ("rtx-3090", 23.58, "8.6")
+
+
+def test_every_card_has_a_source_and_less_than_its_box_says() -> None:
+    assert all(gpu.source and gpu.total_gib > 0 and "." in gpu.capability for gpu in GPUS)
+    assert len({gpu.name for gpu in GPUS}) == len(GPUS)
+    assert find("rtx-3091") is None
+
+
+# --- properties ---------------------------------------------------------------------------------------------
+
+NUMBERS = st.one_of(st.integers(-(10**30), 10**30), st.floats(), st.none(), st.just("4096"), st.just(True))
+MODELS = st.sampled_from([shape(config) for config in (QWEN25_32B, QWEN3_NEXT_80B, GPT_OSS_20B, QWEN3_4B)])
+
+
+@settings(max_examples=100, deadline=1000)
+@given(MODELS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
+def test_any_numbers_give_a_plan_or_say_what_is_wrong_with_them(
+    model: Any, length: Any, sequences: Any, utilization: Any, total: Any, tensor: Any
+) -> None:
+    flags = Flags(
+        vllm="0.12.0", max_model_len=length, max_num_seqs=sequences, gpu_memory_utilization=utilization,
+        tensor_parallel_size=tensor,
+    )  # fmt: skip
+    started = time.perf_counter()
+    try:
+        assert plan(model, flags, Card(total)).outcome in OUTCOMES
+    except ValueError as error:
+        assert str(error)
+    assert time.perf_counter() - started < 1
+
+
+@settings(max_examples=50, deadline=1000)
+@given(MODELS, st.integers(1, 400), st.integers(0, 100), st.integers(1, 200_000))
+def test_a_larger_card_never_holds_fewer_tokens(model: Any, gib: int, more: int, length: int) -> None:
+    flags = Flags(vllm="0.12.0", max_model_len=length, max_num_seqs=64, max_num_batched_tokens=8192)
+    small, large = (plan(model, flags, Card(size * GIB)) for size in (gib, gib + more))
+    assert small.at_least.tokens <= large.at_least.tokens
+    assert small.at_least.tokens <= small.at_most.tokens
+    assert OUTCOMES.index(large.outcome) <= OUTCOMES.index(small.outcome)
+
+
+@settings(max_examples=25, deadline=2000)
+@given(MODELS, st.integers(4, 200), st.integers(1, 200_000), st.floats(0.1, 1.0))
+def test_every_advice_starts_by_the_same_model(model: Any, gib: int, length: int, utilization: float) -> None:
+    asked = Task(
+        model, Flags(vllm="0.12.0", max_model_len=length, gpu_memory_utilization=utilization), Card(gib * GIB)
+    )
+    for one in advise(asked, FP8).advice:
+        assert planned(asked, **dict(one.changes)).may_fit
+
+
+def test_an_index_is_divided_over_the_ranks() -> None:
+    alone, two = (
+        weights_from_index(60 * GIB, Flags(vllm="0.12.0", tensor_parallel_size=tp)) for tp in (1, 2)
+    )
+    assert alone.low <= 60 * GIB <= alone.high
+    assert two.low <= 30 * GIB <= two.high
