@@ -64,6 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
     _fix(commands)
     _undo(commands)
     _env(commands)
+    _preflight(commands)
+    _run_command(commands)
     _facts(commands)
     _list(commands)
     _docs(commands)
@@ -191,6 +193,70 @@ def _env(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument("--shell", choices=shells, default="bash", help="whose syntax (default: bash)")
     parser.add_argument("--unsafe", action="store_true", help="also what changes generated code")
     _settings(parser)
+
+
+def _launch(parser: argparse.ArgumentParser) -> None:
+    """Add what names a launch, and the card to plan it for."""
+    group = parser.add_argument_group("launch", "The command after `--`, or the file that holds it.")
+    files = group.add_mutually_exclusive_group()
+    files.add_argument(
+        "--compose", metavar="FILE", type=_given, help="a compose file; COMMAND is its service"
+    )
+    files.add_argument("--dockerfile", metavar="FILE", type=_given, help="the CMD or ENTRYPOINT of this file")
+    files.add_argument(
+        "--script", metavar="FILE", type=_given, help="a shell or Python script that starts it"
+    )
+    card = parser.add_argument_group("card", "By default the GPUs that the launch will see here.")
+    card.add_argument("--gpu", metavar="NAME", type=_given, help="plan for this card: rtx-3090, h100 ...")
+    card.add_argument("--gpu-memory", metavar="SIZE", type=_given, help="what CUDA reports of it: 24GiB")
+    card.add_argument("--compute-capability", metavar="X.Y", type=_given, help="of the card: 8.6")
+    card.add_argument("--count", type=int, default=1, metavar="N", help="how many of them (default: 1)")
+
+
+def _preflight(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = add(
+        commands,
+        "preflight",
+        "say before a launch whether it will start here, and if not, what would",
+        "cudadoctor preflight -- vllm serve MODEL ...\n\n"
+        "Checks the environment, the options, the model's files and the GPU's memory; starts nothing.\n\n"
+        + EPILOG,
+    )
+    parser.add_argument(
+        "argv", nargs="*", metavar="COMMAND", help="after `--`: the command and its arguments"
+    )
+    _launch(parser)
+    parser.add_argument("--online", action="store_true", help="ask the hub for config and index of the model")
+    _target(parser)
+    parser.add_argument(
+        "--format", choices=["text", "json", "markdown"], default="text", help="default: text"
+    )
+    _judging(parser)
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("-q", "--quiet", action="store_true", help="one line a finding, nothing when healthy")
+    volume.add_argument("-v", "--verbose", action="store_true", help="every check with its reason and time")
+    parser.set_defaults(names=[])
+
+
+def _run_command(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = add(
+        commands,
+        "run",
+        "look, set the variables that help, then become a command",
+        "In a launch script:  cudadoctor run -- vllm serve ...\n\n"
+        "The command takes this process over: same pid, signals, exit code, and the variables as they are\n"
+        "but for the exports of `cudadoctor env`. With findings that those do not clear it is not started\n"
+        "and the exit code is 1. Everything cudadoctor says goes to stderr.",
+    )
+    _target(parser, live=True)
+    parser.add_argument("--dry-run", action="store_true", help="say what would be set and started")
+    parser.add_argument("--no-env", action="store_true", help="set no variables")
+    parser.add_argument("--strict", action="store_true", help="do not start where the doctor itself failed")
+    _judging(parser)
+    parser.add_argument(
+        "argv", nargs="*", metavar="COMMAND", help="after `--`: the command and its arguments"
+    )
+    parser.set_defaults(names=[], unsafe=False)
 
 
 def _facts(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -67,7 +67,7 @@ class Doctor(Struct, frozen=True):
     def wanted(self) -> Wanted:
         """Return what the user asked for."""
         names = tuple(dict.fromkeys(self.options.names))
-        return Wanted(names, self.options.unsafe, exports_only=self.options.command == "env")
+        return Wanted(names, self.options.unsafe, exports_only=self.options.command in ("env", "run"))
 
     @property
     def request(self) -> Request:

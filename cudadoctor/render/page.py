@@ -33,10 +33,11 @@ class _Marks(NamedTuple):
     passed: str
     idle: str
     dot: str
+    bar: str
 
 
-_MARKS = _Marks("✗", "!", "·", "?", "✓", "-", "·")
-_ASCII_MARKS = _Marks("x", "!", "-", "?", "+", "-", "-")
+_MARKS = _Marks("✗", "!", "·", "?", "✓", "-", "·", "█")
+_ASCII_MARKS = _Marks("x", "!", "-", "?", "+", "-", "-", "#")
 
 
 class Page:

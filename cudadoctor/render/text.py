@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
+from cudadoctor.facts import Unknown
 from cudadoctor.findings import Finding
 from cudadoctor.outcomes import Crashed, Inconclusive, Outcome, Passed
 from cudadoctor.render import common
@@ -35,6 +36,7 @@ def render(
         return
     for head in common.heads(report):
         _head(page, head)
+    _memory(page, report)
     page.blank()
     column = 2 + max((cells(page.command(name)) for name in _names(report, verbose)), default=0) + 2
     remedies = common.Remedies()
@@ -75,6 +77,26 @@ def _head(page: Page, head: common.Head) -> None:
     page.text([(f"{head.label:<{_LABEL}}", "bold")], text, "", _LABEL, found)
     for note in head.notes:
         page.text([(" " * _LABEL, "")], page.shown(note), "yellow", _LABEL)
+
+
+def _memory(page: Page, report: Report) -> None:
+    """Write how a launch will use the GPU's memory, where there is one to judge."""
+    if isinstance(report.facts.launch, Unknown):
+        return
+    from cudadoctor.render import memory
+
+    told = memory.picture(report)
+    if told is None:
+        return
+    head, rows = told
+    page.text([("GPU memory   ", "bold")], page.shown(head), "", 13)
+    bar = page.mark("bar")
+    longest = max(row.columns for row in rows)
+    for row in rows:
+        drawn = f"{bar * row.columns:<{longest}}"
+        page.line(
+            [(f"  {row.label:<8} ", "dim"), (drawn, "cyan"), (f"  {row.size:<16} {row.remark}".rstrip(), "")]
+        )
 
 
 def _finding(page: Page, column: int, name: str, finding: Finding, remedies: common.Remedies) -> None:
