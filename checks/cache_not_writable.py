@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from cudadoctor.declare import Skip, check
-from cudadoctor.facts import Hub, Storage, StoragePlace
+from cudadoctor.facts import Hub, Model, Storage, StoragePlace
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate.storage import moved
 
@@ -24,7 +24,7 @@ _COMES_OF_IT = {
 
 
 @check
-def cache_not_writable(storage: Storage, hub: Hub) -> Iterator[Finding]:
+def cache_not_writable(storage: Storage, hub: Hub, model: Model | None = None) -> Iterator[Finding]:
     """A folder that the stack has to write to cannot be written to.
 
     ## What it means
@@ -46,9 +46,11 @@ def cache_not_writable(storage: Storage, hub: Hub) -> Iterator[Finding]:
     """
     if not storage.places:
         raise Skip("nothing of the stack is installed that writes to a cache")
+    # Of a launch's own model model-cache-not-writable tells more.
+    told = model is not None and model.room is not None and model.room.writable is False
     blocked: dict[str, list[StoragePlace]] = {}
     for place in storage.places:
-        if place.blocked and not (place.name == "hf-hub" and hub.offline):
+        if place.blocked and not (place.name == "hf-hub" and (hub.offline or told)):
             blocked.setdefault(place.blocked, []).append(place)
     for path, places in blocked.items():
         yield _finding(path, _sorted(places), storage, hub)

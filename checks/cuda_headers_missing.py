@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from msgspec import Struct, structs
 
 from cudadoctor.declare import CannotTell, Skip, check
-from cudadoctor.facts import Conda, Environ, Packages, Toolkit, Toolkits
+from cudadoctor.facts import Conda, Environ, Packages, Paths, Toolkit, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.knowledge.headers import HEADERS, Header
 from cudadoctor.simulate.choice import consumers, judged, nothing_compiles
 from cudadoctor.simulate.lines import include_folders
-from cudadoctor.verdicts import conda_install, pip_install, pip_of, severity_for
+from cudadoctor.verdicts import conda_install, of_launch, pip_install, pip_of, severity_for
 from cudadoctor.versions import numbers, series
 
 
 @check
 def cuda_headers_missing(
-    toolkits: Toolkits, environ: Environ, packages: Packages, conda: Conda
+    toolkits: Toolkits, environ: Environ, packages: Packages, conda: Conda, paths: Paths | None = None
 ) -> Iterator[Finding]:
     """CUDA headers that a just-in-time build includes are not where its compilers look.
 
@@ -48,7 +48,7 @@ def cuda_headers_missing(
     seen_by_host = {
         name for folder in include_folders(toolkit.root, environ) for name in _present(folder, toolkits)
     }
-    missing = _Missing(toolkit, toolkits, environ, conda, packages)
+    missing = _Missing(toolkit, toolkits, environ, conda, packages, paths)
     hidden = [h for h in HEADERS if h.flashinfer == "all" and h.name in seen_by_nvcc - seen_by_host]
     shown = [*_absent(missing, packages, who, seen_by_nvcc), *_hidden(hidden, missing, packages, who)]
     cpath = ":".join(
@@ -71,6 +71,7 @@ class _Missing(Struct, frozen=True):
     environ: Environ
     conda: Conda
     packages: Packages
+    paths: Paths | None
 
 
 def _nvcc_folders(toolkit: Toolkit, environ: Environ) -> list[str]:
@@ -106,7 +107,8 @@ def _absent(
         names, root = ", ".join(h.name for h in always), missing.toolkit.root
         summary = f"nvcc will not find {names}: no CUDA code compiles with CUDA_HOME={root}"
         cure = _packages(always, missing)
-        yield Finding(summary, severity_for(who, packages), looked, (cure,)), _elsewhere(always, missing)
+        severity, shown = severity_for(who, packages, missing.paths), of_launch(who, missing.paths)
+        yield Finding(summary, severity, (*looked, *shown), (cure,)), _elsewhere(always, missing)
     for linked in (False, True) if "flashinfer" in who else ():
         some = [h for h in absent if h.flashinfer != "all" and h.linked is linked]
         if some:
@@ -209,7 +211,9 @@ def _hidden(
         Evidence(holder, f"has {hidden[0].name}; nvcc looks here by its own nvcc.profile"),
     ]
     summary = f"g++ will not find {hidden[0].name} for {' and '.join(names)}"
-    yield Finding(summary, Severity.ERROR if addon else Severity.WARNING, tuple(evidence)), holder
+    # The add-on is for FP8 tensors that FlashInfer is handed.
+    severity = severity_for(("flashinfer",), packages, missing.paths) if addon else Severity.WARNING
+    yield Finding(summary, severity, (*evidence, *of_launch(who, missing.paths))), holder
 
 
 def _addon(packages: Packages) -> bool:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cudadoctor.declare import Skip, check
-from cudadoctor.facts import Environ, Packages, Selection, Toolkit, Toolkits
+from cudadoctor.facts import Environ, Packages, Paths, Selection, Toolkit, Toolkits
 from cudadoctor.findings import Evidence, Finding, export
 from cudadoctor.simulate.choice import complete, consumers, lacks, nothing_compiles, toolkit_to_use
-from cudadoctor.verdicts import another_toolkit, severity_for
+from cudadoctor.verdicts import another_toolkit, of_launch, severity_for
 
 
 @check
-def cuda_home_wrong(toolkits: Toolkits, environ: Environ, packages: Packages) -> Iterator[Finding]:
+def cuda_home_wrong(
+    toolkits: Toolkits, environ: Environ, packages: Packages, paths: Paths | None = None
+) -> Iterator[Finding]:
     """torch and FlashInfer will take a CUDA_HOME that is no CUDA toolkit.
 
     ## What it means
@@ -35,14 +37,18 @@ def cuda_home_wrong(toolkits: Toolkits, environ: Environ, packages: Packages) ->
     if selection is None or not (missing := lacks(selection, toolkits)):
         return
     better = toolkit_to_use(toolkits, packages)
-    severity = severity_for(who, packages)
+    severity = severity_for(who, packages, paths)
     names = " and ".join(
         label for name, label in (("torch", "torch"), ("flashinfer", "FlashInfer")) if name in who
     )
     yield Finding(
         f"{names} will take CUDA_HOME={selection.root}: {missing}",
         severity,
-        (*_evidence(selection, toolkits, environ), *_others(toolkits, packages, better)),
+        (
+            *_evidence(selection, toolkits, environ),
+            *_others(toolkits, packages, better),
+            *of_launch(who, paths),
+        ),
         (export("cuda-home", CUDA_HOME=better.root),)
         if better
         else tuple(filter(None, [another_toolkit(packages)])),

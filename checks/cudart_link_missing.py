@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cudadoctor.declare import check
-from cudadoctor.facts import Compilers, Environ, Libraries, Packages, Toolkits
+from cudadoctor.facts import Compilers, Environ, Libraries, Packages, Paths, Toolkits
 from cudadoctor.findings import Finding
 from cudadoctor.simulate.lines import Scene
 from cudadoctor.verdicts import link_misses
@@ -13,7 +13,12 @@ from cudadoctor.verdicts import link_misses
 
 @check
 def cudart_link_missing(
-    toolkits: Toolkits, compilers: Compilers, libraries: Libraries, environ: Environ, packages: Packages
+    toolkits: Toolkits,
+    compilers: Compilers,
+    libraries: Libraries,
+    environ: Environ,
+    packages: Packages,
+    paths: Paths | None = None,
 ) -> Iterator[Finding]:
     """The linker cannot find `-lcudart` on the line that FlashInfer and torch will use.
 
@@ -30,4 +35,4 @@ def cudart_link_missing(
     A right `CUDA_HOME`; else one relative link (`lib64 -> lib`, or `lib64/libcudart.so` to the versioned
     file); else the development package that brings the link name.
     """
-    yield from link_misses("cudart", Scene(toolkits, compilers, libraries, environ, packages))
+    yield from link_misses("cudart", Scene(toolkits, compilers, libraries, environ, packages), paths)

@@ -7,24 +7,30 @@ from collections.abc import Iterator
 
 from msgspec import structs
 
+from cudadoctor.attention import hands_flashinfer_fp8
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import (
     BuildTools,
     Caches,
+    Card,
     Compilers,
     Dlpack,
     Driver,
     Environ,
+    Launch,
+    Model,
     Packages,
     Target,
     Toolkits,
 )
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.planning import version_of
 from cudadoctor.simulate.dlpack import SWITCH, Scene, Verdict, devices, of_device, verdict
 from cudadoctor.verdicts import pip_for, pip_install
 from cudadoctor.versions import numbers
 
 _WHEEL = "torch-c-dlpack-ext"
+_STOPS = "; this launch will stop with BufferError"
 
 
 @check
@@ -38,6 +44,9 @@ def fp8_dlpack_unsupported(
     driver: Driver,
     caches: Caches,
     target: Target,
+    launch: Launch | None = None,
+    model: Model | None = None,
+    card: Card | None = None,
 ) -> Iterator[Finding]:
     """FlashInfer cannot be handed FP8 tensors by this torch: an FP8 KV cache will stop with BufferError.
 
@@ -46,7 +55,8 @@ def fp8_dlpack_unsupported(
     2.10. Before, a small C++ add-on of tvm-ffi does it: prebuilt in the wheel `torch-c-dlpack-ext`, else
     compiled when tvm-ffi is first imported (half a minute), else taken from its cache. `BufferError: float8
     types are not supported by dlpack` says that this add-on was not built or not loaded: no limit of torch's.
-    Only FP8 tensors are affected: with `--kv-cache-dtype auto` all is well.
+    Only FP8 tensors are affected: with `--kv-cache-dtype auto` all is well. Of a launch it is known which
+    backend takes its KV cache: it stops where that is FlashInfer, and nothing is said where it is another.
 
     ## How to tell
     `python -c "import torch, tvm_ffi"` warns `Failed to JIT torch c dlpack extension`.
@@ -65,17 +75,22 @@ def fp8_dlpack_unsupported(
         raise CannotTell(found.why)
     if found.ends != "fails":
         return
+    sure = launch is not None and hands_flashinfer_fp8(
+        launch, model, card, packages, version_of(launch, packages), environ
+    )
     version = packages.torch.version if packages.torch else ""
     evidence = [Evidence(source, detail) for source, detail in found.seen]
     if dlpack.wheel and "packaging" in dlpack.missing:
         evidence.append(
             Evidence(dlpack.wheel, "is passed over: the module packaging, which it imports, is missing")
         )
+    if sure and launch is not None and (given := launch.options.get("--kv-cache-dtype")) is not None:
+        evidence.append(Evidence(given.origin, f"{given.spelled} {given.values[-1]}, by FlashInfer"))
     evidence.append(Evidence(f"torch {version}", "exports no FP8 through dlpack by itself (2.10 does)"))
     first, *others = _remedies(found, scene, caches, target)
     yield Finding(
-        f"FlashInfer cannot be handed FP8 tensors: {found.why}",
-        Severity.WARNING,
+        f"FlashInfer cannot be handed FP8 tensors: {found.why}{_STOPS if sure else ''}",
+        Severity.ERROR if sure else Severity.WARNING,
         tuple(evidence),
         (structs.replace(first, instead=tuple(others)),),
     )

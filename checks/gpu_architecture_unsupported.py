@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cudadoctor.declare import CannotTell, Skip, check
-from cudadoctor.facts import DeviceCode, Driver, Environ, Gpu, Kernels, Packages, Toolkit, Toolkits
+from cudadoctor.facts import DeviceCode, Driver, Environ, Gpu, Kernels, Packages, Paths, Toolkit, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.knowledge.drivers import SINCE, UNTIL, cuda_of
 from cudadoctor.simulate.choice import consumers, judged
@@ -17,7 +17,12 @@ from cudadoctor.versions import numbers
 
 @check
 def gpu_architecture_unsupported(
-    driver: Driver, kernels: Kernels, packages: Packages, toolkits: Toolkits, environ: Environ
+    driver: Driver,
+    kernels: Kernels,
+    packages: Packages,
+    toolkits: Toolkits,
+    environ: Environ,
+    paths: Paths | None = None,
 ) -> Iterator[Finding]:
     """torch or vLLM has no code for this GPU, or nvcc cannot make any.
 
@@ -42,7 +47,10 @@ def gpu_architecture_unsupported(
     if not gpus:
         raise Skip("no GPU is visible")
     kinds = list({gpu.capability: gpu for gpu in gpus}.values())
-    found = [*_of_libraries(kernels, kinds, driver, packages), _of_nvcc(kinds, packages, toolkits, environ)]
+    found = [
+        *_of_libraries(kernels, kinds, driver, packages),
+        _of_nvcc(kinds, packages, toolkits, environ, paths),
+    ]
     every = {gpu.capability for gpu in seen.gpus}
     sure = [each for findings in found for each in findings if seen.holds(findings, every)]
     yield from sure
@@ -118,7 +126,9 @@ def _cosmetic(code: DeviceCode, gpus: list[Gpu]) -> Iterator[Finding]:
             )
 
 
-def _of_nvcc(gpus: list[Gpu], packages: Packages, toolkits: Toolkits, environ: Environ) -> list[Finding]:
+def _of_nvcc(
+    gpus: list[Gpu], packages: Packages, toolkits: Toolkits, environ: Environ, paths: Paths | None
+) -> list[Finding]:
     """Return for which kinds of GPU nvcc cannot compile, a finding for each."""
     who = consumers(packages, toolkits, environ)
     toolkit = judged(toolkits, packages, who) if who else None
@@ -130,7 +140,7 @@ def _of_nvcc(gpus: list[Gpu], packages: Packages, toolkits: Toolkits, environ: E
         too_old = bool(since) and version < numbers(since)
         if too_old or (until and numbers(gpu.capability) < numbers(until)):
             need = f"{since} or newer" if too_old else f"{version[0] - 1}"
-            found.append(_not_by_nvcc(toolkit, gpu, severity_for(who, packages), need))
+            found.append(_not_by_nvcc(toolkit, gpu, severity_for(who, packages, paths), need))
     return found
 
 

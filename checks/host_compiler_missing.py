@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cudadoctor.declare import CannotTell, Skip, check
-from cudadoctor.facts import Compiler, Compilers, CompilerUse, Environ, Libraries, Packages, Toolkits
+from cudadoctor.facts import Compiler, Compilers, CompilerUse, Environ, Libraries, Packages, Paths, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.simulate.choice import consumers, nothing_compiles
 from cudadoctor.verdicts import severity_for
@@ -16,7 +16,12 @@ _SLOW = "did not answer in time"
 
 @check
 def host_compiler_missing(
-    compilers: Compilers, packages: Packages, toolkits: Toolkits, environ: Environ, libraries: Libraries
+    compilers: Compilers,
+    packages: Packages,
+    toolkits: Toolkits,
+    environ: Environ,
+    libraries: Libraries,
+    paths: Paths | None = None,
 ) -> Iterator[Finding]:
     """The C or C++ compiler that a just-in-time build starts is not there, or is none.
 
@@ -42,15 +47,15 @@ def host_compiler_missing(
             broken.setdefault(use.command, []).append(use)
     told = [command for command in broken if compilers.compilers[command].problem != _SLOW]
     for command in told:
-        yield _finding(compilers.compilers[command], broken[command], packages)
+        yield _finding(compilers.compilers[command], broken[command], packages, paths)
     if broken and not told:
         raise CannotTell(f"{next(iter(broken))}: {_SLOW}")
 
 
-def _finding(compiler: Compiler, uses: list[CompilerUse], packages: Packages) -> Finding:
+def _finding(compiler: Compiler, uses: list[CompilerUse], packages: Packages, paths: Paths | None) -> Finding:
     names = list(dict.fromkeys(_LABELS[use.consumer] for use in uses))
     triton = any(use.consumer == "triton" for use in uses)
-    severity = Severity.ERROR if triton else severity_for(tuple(u.consumer for u in uses), packages)
+    severity = Severity.ERROR if triton else severity_for(tuple(u.consumer for u in uses), packages, paths)
     what = "is not there" if not compiler.path else "is no working compiler"
     rules = ", ".join(dict.fromkeys(use.rule for use in uses))
     return Finding(

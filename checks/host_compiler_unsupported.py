@@ -13,18 +13,23 @@ from cudadoctor.facts import (
     Environ,
     HeaderDirectory,
     Packages,
+    Paths,
     Toolkit,
     Toolkits,
 )
 from cudadoctor.findings import Evidence, Finding, Remedy
 from cudadoctor.simulate.choice import consumers, judged, nothing_compiles
-from cudadoctor.verdicts import severity_for
+from cudadoctor.verdicts import of_launch, severity_for
 from cudadoctor.versions import numbers
 
 
 @check
 def host_compiler_unsupported(
-    toolkits: Toolkits, compilers: Compilers, environ: Environ, packages: Packages
+    toolkits: Toolkits,
+    compilers: Compilers,
+    environ: Environ,
+    packages: Packages,
+    paths: Paths | None = None,
 ) -> Iterator[Finding]:
     """The host compiler is newer than this CUDA toolkit accepts.
 
@@ -60,10 +65,11 @@ def host_compiler_unsupported(
     name = {"gcc": "GCC", "clang": "Clang"}[compiler.family]
     yield Finding(
         f"nvcc {toolkit.version} will refuse {name} {compiler.version}: it accepts {name} {limit} at most",
-        severity_for(who, packages),
+        severity_for(who, packages, paths),
         (
             Evidence(f"{folder}/crt/host_config.h", f"#error for {name} newer than {limit}"),
             Evidence(compiler.path or compiler.command, f"{name} {compiler.version}, taken by {use.rule}"),
+            *of_launch(who, paths),
         ),
         (
             Remedy(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cudadoctor.declare import check
-from cudadoctor.facts import Compilers, Environ, Libraries, Packages, Toolkits
+from cudadoctor.facts import Compilers, Environ, Libraries, Packages, Paths, Toolkits
 from cudadoctor.findings import Finding
 from cudadoctor.simulate.lines import Scene
 from cudadoctor.verdicts import link_misses
@@ -13,7 +13,12 @@ from cudadoctor.verdicts import link_misses
 
 @check
 def libcuda_link_missing(
-    toolkits: Toolkits, compilers: Compilers, libraries: Libraries, environ: Environ, packages: Packages
+    toolkits: Toolkits,
+    compilers: Compilers,
+    libraries: Libraries,
+    environ: Environ,
+    packages: Packages,
+    paths: Paths | None = None,
 ) -> Iterator[Finding]:
     """The linker cannot find `-lcuda`, the driver library or its stub, on FlashInfer's or Triton's line.
 
@@ -29,4 +34,4 @@ def libcuda_link_missing(
     A `CUDA_HOME` whose `lib64/stubs` holds the stub; in a conda environment `lib64 -> lib`; else the package
     with the stub (`cuda-driver-dev`). The stub serves the link alone: it must never be on LD_LIBRARY_PATH.
     """
-    yield from link_misses("cuda", Scene(toolkits, compilers, libraries, environ, packages))
+    yield from link_misses("cuda", Scene(toolkits, compilers, libraries, environ, packages), paths)

@@ -7,14 +7,14 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from cudadoctor.declare import CannotTell, Skip, check
-from cudadoctor.facts import CachedModel, Hub
+from cudadoctor.facts import CachedModel, Hub, Model
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 
 _SHOWN = 5
 
 
 @check
-def model_download_incomplete(hub: Hub) -> Iterator[Finding]:
+def model_download_incomplete(hub: Hub, model: Model | None = None) -> Iterator[Finding]:
     """A model in the Hugging Face cache is not whole.
 
     ## What it means
@@ -35,7 +35,10 @@ def model_download_incomplete(hub: Hub) -> Iterator[Finding]:
         raise Skip("huggingface_hub is not installed")
     if not hub.count:
         raise Skip("no model is in the cache of huggingface_hub")
-    hit = [model for model in hub.models if not any(file.running for file in model.incomplete)]
+    # Of the one that is to be launched model-incomplete tells more.
+    launched = model.name if model is not None and model.cache == hub.path else ""
+    others = [cached for cached in hub.models if cached.name != launched]
+    hit = [cached for cached in others if not any(file.running for file in cached.incomplete)]
     if hit:
         yield _finding(hit, hub)
     elif not hub.complete:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from cudadoctor.declare import Skip, check
-from cudadoctor.facts import BuildTools, Environ, Packages, Target, Toolkits
+from cudadoctor.facts import BuildTools, Environ, Packages, Paths, Target, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.simulate.choice import consumers, nothing_compiles
 from cudadoctor.verdicts import conda_install, pip_for, pip_install, severity_for
@@ -14,7 +14,12 @@ from cudadoctor.verdicts import conda_install, pip_for, pip_install, severity_fo
 
 @check
 def ninja_missing(
-    tools: BuildTools, target: Target, packages: Packages, toolkits: Toolkits, environ: Environ
+    tools: BuildTools,
+    target: Target,
+    packages: Packages,
+    toolkits: Toolkits,
+    environ: Environ,
+    paths: Paths | None = None,
 ) -> Iterator[Finding]:
     """No `ninja` on PATH, which FlashInfer starts for every build.
 
@@ -34,7 +39,7 @@ def ninja_missing(
     ninja = tools.tools.get("ninja")
     if ninja is None or ninja.path:
         return
-    severity = severity_for(who, packages) if "flashinfer" in who else Severity.NOTE
+    severity = severity_for(who, packages, paths) if "flashinfer" in who else Severity.NOTE
     name = "FlashInfer" if "flashinfer" in who else "torch's extension builder"
     if ninja.elsewhere:
         folder = ninja.elsewhere.rpartition("/")[0]

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from cudadoctor.declare import CannotTell, Skip, check
-from cudadoctor.facts import Environ, HeaderDirectory, Packages, Selection, Toolkit, Toolkits
+from cudadoctor.facts import Environ, HeaderDirectory, Packages, Paths, Selection, Toolkit, Toolkits
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate.choice import consumers, nothing_compiles
-from cudadoctor.verdicts import conda_install, pip_install, pip_of
+from cudadoctor.verdicts import conda_install, of_launch, pip_install, pip_of
 from cudadoctor.versions import numbers, series
 
 
 @check
-def nvcc_headers_mismatch(toolkits: Toolkits, environ: Environ, packages: Packages) -> Iterator[Finding]:
+def nvcc_headers_mismatch(
+    toolkits: Toolkits, environ: Environ, packages: Packages, paths: Paths | None = None
+) -> Iterator[Finding]:
     """nvcc is of one CUDA release, the headers that it will compile with are of another.
 
     ## What it means
@@ -44,7 +46,10 @@ def nvcc_headers_mismatch(toolkits: Toolkits, environ: Environ, packages: Packag
     if not _nvcc_is_known(toolkit):
         raise CannotTell(f"{toolkit.nvcc}: its version could not be read")
     if headers.version != series(toolkit.version):
-        yield _finding(who, toolkit, headers, toolkits, environ, packages)
+        found = _finding(who, toolkit, headers, toolkits, environ, packages)
+        if paths is not None and paths.flashinfer is not True:
+            found = structs.replace(found, severity=Severity.WARNING)
+        yield structs.replace(found, evidence=(*found.evidence, *of_launch(who, paths)))
     elif toolkit.layout.startswith("pip"):
         yield from _parts(toolkit, packages)
 

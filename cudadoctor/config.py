@@ -91,7 +91,7 @@ def _table(path: str) -> object:
 def _validate(path: str, config: Config, registry: Registry) -> None:
     if config.fail_on not in LEVELS:
         raise UserMistake(f"{path}: fail-on must be one of {', '.join(LEVELS)}, not {config.fail_on!r}")
-    known = [*registry.checks, *(failure.check for failure in registry.failures)]
+    known = registry.names
     for name in (*config.ignore, *config.suppress):
         if name not in known:
             raise UserMistake(f"{path}: no check is called {name!r}{nearest(name, known)}")

@@ -8,6 +8,8 @@ docstring is its page.
         ## What it means ...
         '''
 
+A parameter with a default may do without: it keeps the default where its section could not be had.
+
 It yields findings, or raises `Skip` where it does not apply and `CannotTell` where what was seen is not
 enough for a verdict; findings that it has yielded before that count.
 
@@ -67,6 +69,11 @@ class Check(Struct, frozen=True):
         """Return the first sentence of the page."""
         return " ".join(self.doc.partition("\n\n")[0].split())
 
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Return the needs without a default."""
+        return self.needs[: len(self.needs) - len(self.judge.__defaults__ or ())]
+
     def run(self, facts: Facts) -> Outcome:
         """Judge `facts`; never raises."""
         started = time.perf_counter()
@@ -75,6 +82,9 @@ class Check(Struct, frozen=True):
 
     def _judge(self, facts: Facts) -> Outcome:
         arguments = {name: getattr(facts, name) for name in self.needs}
+        for name in set(self.needs) - set(self.required):
+            if isinstance(arguments[name], Unknown):
+                del arguments[name]
         for name, section in arguments.items():
             if isinstance(section, Unknown):
                 kind = Skipped if section.expected else Crashed if section.crashed else Inconclusive

@@ -15,14 +15,14 @@ from msgspec import structs
 
 from cudadoctor.bounded import Overdue, bounded
 from cudadoctor.declare import Check, where
-from cudadoctor.facts import Facts, Unknown
+from cudadoctor.facts import Facts, Launch, Unknown
 from cudadoctor.host import Host
 from cudadoctor.mistakes import UserMistake
-from cudadoctor.outcomes import Crashed, Outcome
+from cudadoctor.outcomes import Crashed, Outcome, Skipped
 from cudadoctor.probes.target import NoTarget, Request
 
 #: Each section and the sections that its probe builds on, in an order in which all can be had; `request` is
-#: what the user asked for.
+#: what the user asked for. What ends in "?" may be missing: None stands for it.
 PROBES: dict[str, tuple[str, ...]] = {
     "machine": (),
     "target": (),
@@ -46,6 +46,8 @@ PROBES: dict[str, tuple[str, ...]] = {
     "launch": ("request", "target", "environ", "packages"),
     "card": ("request", "driver", "environ", "machine", "launch"),
     "model": ("request", "launch", "environ", "packages", "machine"),
+    "resources": ("request", "launch"),
+    "paths": ("launch", "environ", "packages", "model?", "card?"),
     "deep": ("target", "environ", "packages", "toolkits", "compilers", "libraries", "machine"),
     "live": ("target", "environ", "packages", "dlpack"),
     "symbols": ("environ", "packages", "objects"),
@@ -53,7 +55,7 @@ PROBES: dict[str, tuple[str, ...]] = {
 #: Sections that are collected with --deep only: they run the real thing.
 DEEP = frozenset(("deep", "live", "symbols"))
 #: Sections that are about a launch, which only some commands are given.
-LAUNCH = frozenset(("launch", "card", "model"))
+LAUNCH = frozenset(("launch", "card", "model", "resources", "paths"))
 #: Sections whose probes wait for a program. These, and what builds on them, wait side by side; the others
 #: take turns: threads that all read small files only take the interpreter from each other.
 WAITING = frozenset(("compilers", "toolkits", "driver", *DEEP))
@@ -85,7 +87,7 @@ def needed(checks: Iterable[Check], deep: bool = False, also: Iterable[str] = ()
         wanted -= DEEP
     for section in reversed(PROBES):
         if section in wanted:
-            wanted |= set(PROBES[section]) - {"request"}
+            wanted |= {name.rstrip("?") for name in PROBES[section]} - {"request"}
     return wanted
 
 
@@ -140,7 +142,7 @@ class _Line:
         self._host, self._cells = host, cells
         waiting: set[str] = set()
         for name in names:  # in an order in which all can be had
-            if name in WAITING or not waiting.isdisjoint(PROBES[name]):
+            if name in WAITING or not waiting.isdisjoint(each.rstrip("?") for each in PROBES[name]):
                 waiting.add(name)
         self._apart = waiting
         self._turns = deque(name for name in names if name not in waiting and name != "target")
@@ -183,7 +185,7 @@ def _target(host: Host, request: Request) -> object:
 
     try:
         return bounded(lambda: target.probe(host, request), TIMEOUT_S)
-    except NoTarget:
+    except (NoTarget, UserMistake):
         raise
     except Overdue:
         return Unknown("did not end in time (a file system that does not answer?)")
@@ -193,14 +195,21 @@ def _target(host: Host, request: Request) -> object:
 
 def _probe(name: str, host: Host, cells: Mapping[str, _Cell]) -> None:
     try:
-        arguments = []
-        for dependency in PROBES[name]:
+        arguments: list[object] = []
+        for need in PROBES[name]:
+            dependency = need.rstrip("?")
             cells[dependency].ready.wait()
             section = cells[dependency].section
+            if isinstance(section, Unknown) and need.endswith("?"):
+                arguments.append(None)
+                continue
             if isinstance(section, Unknown):
                 cells[name].put(structs.replace(section, reason=f"{dependency}: {section.reason}"))
                 return
             arguments.append(section)
+        if name in LAUNCH and any(isinstance(each, Launch) and each.kind == "other" for each in arguments):
+            cells[name].put(Unknown("the command is no launch of vLLM", expected=True))
+            return
         module = importlib.import_module(f"cudadoctor.probes.{name}")
         cells[name].put(module.probe(host, *arguments))
     except UserMistake as mistake:
@@ -219,7 +228,26 @@ def _failed(error: BaseException) -> Unknown:
 def examine(facts: Facts, checks: Iterable[Check], trusted: Iterable[str] = ()) -> list[Outcome]:
     """Let each check judge; a plug-in's check gets a time limit, ours are known to end."""
     own = set(trusted)
-    return [check.run(facts) if check.name in own else _bounded(check, facts) for check in checks]
+    contained = not isinstance(facts.launch, Unknown) and facts.launch.contained
+    return [
+        Skipped(check.name, _ELSEWHERE)
+        if contained and not _beside_containers(check)
+        else check.run(facts)
+        if check.name in own
+        else _bounded(check, facts)
+        for check in checks
+    ]
+
+
+_ELSEWHERE = "the launch runs in a container, which has an environment of its own"
+#: What is the same inside a container and out; `packages` and `environ` only tell which driver is wanted.
+_SHARED = frozenset(("driver", "machine", "environ", "packages"))
+
+
+def _beside_containers(check: Check) -> bool:
+    """Return whether a check is about the launch, or about the driver that containers share."""
+    needs = set(check.required)
+    return not needs.isdisjoint(LAUNCH) or ("driver" in needs and needs <= _SHARED)
 
 
 def _bounded(check: Check, facts: Facts) -> Outcome:

@@ -68,6 +68,14 @@ class Space(NamedTuple):
     no_exec: bool = False  #: mounted so that no program or library in it can be loaded
 
 
+class Rights(NamedTuple):
+    """Whose a file or folder is, and what its permission bits are: 0o755."""
+
+    user: int
+    group: int
+    mode: int
+
+
 class Host(Protocol):
     """What a probe may ask of a machine. Paths are strings as the machine spells them."""
 
@@ -114,6 +122,9 @@ class Host(Protocol):
 
     def owner(self, path: str) -> int:
         """Return the user id that owns what stands at `path`, a link itself included; raise OSError."""
+
+    def rights(self, path: str) -> Rights:
+        """Return whose the file or folder that `path` leads to is, and its permission bits; raise OSError."""
 
     def locked(self, path: str) -> bool:
         """Return whether a live process holds a lock (flock) on the file at `path`."""
@@ -284,6 +295,14 @@ class RealHost:
             return os.lstat(path).st_uid
         except ValueError as error:
             raise _no_path(path, error) from None
+
+    def rights(self, path: str) -> Rights:
+        """See `Host.rights`."""
+        try:
+            found = os.stat(path)
+        except ValueError as error:
+            raise _no_path(path, error) from None
+        return Rights(found.st_uid, found.st_gid, _stat.S_IMODE(found.st_mode))
 
     def locked(self, path: str) -> bool:
         """See `Host.locked`."""

@@ -13,7 +13,18 @@ from typing import TypeVar
 from msgspec import Struct
 
 from cudadoctor.actions import MakeFolder, MakeLink, MoveAside, RemoveLink, Step, TurnLink, WriteFile
-from cudadoctor.host import READ_LIMIT_BYTES, FileId, Host, Memory, NotRegular, Ran, Space, Stack, TooLarge
+from cudadoctor.host import (
+    READ_LIMIT_BYTES,
+    FileId,
+    Host,
+    Memory,
+    NotRegular,
+    Ran,
+    Rights,
+    Space,
+    Stack,
+    TooLarge,
+)
 
 T = TypeVar("T")
 
@@ -411,6 +422,15 @@ class OverlayHost:
             return self._base.owner(path)
         back = spot.back
         return os.geteuid() if back is None else _named(path, lambda: self._base.owner(back or "/"))
+
+    def rights(self, path: str) -> Rights:
+        """See `Host.rights`; what is staged is ours, and has the bits that it will be given."""
+        if (spot := self._spot(path)) is None:
+            return self._base.rights(path)
+        if spot.back is None:
+            mode = spot.staged.mode if isinstance(spot.staged, WriteFile) else 0o755
+            return Rights(os.geteuid(), os.getegid(), mode)
+        return _named(path, lambda: self._base.rights(spot.back or "/"))
 
     def locked(self, path: str) -> bool:
         """See `Host.locked`; nobody holds a file that is yet to be written."""

@@ -1,5 +1,6 @@
 """Finds the checks and the fixes: our own in `checks/` and `fixes/`, then those that plug-ins offer by entry
-point. The fixes are loaded only by the commands that need them.
+point. The fixes are loaded only by the commands that need them, and the checks in `checks/launch/` only where
+there is a launch to be judged.
 
 A plug-in that cannot be loaded is an outcome, never silence.
 """
@@ -18,6 +19,7 @@ from cudadoctor.declare import Check, Fix
 from cudadoctor.outcomes import Crashed
 
 CHECKS, FIXES = "cudadoctor.checks", "cudadoctor.fixes"
+LAUNCH_CHECKS = f"{CHECKS}.launch"
 LOAD_TIMEOUT_S = 5.0
 
 
@@ -27,6 +29,12 @@ class Registry(Struct, frozen=True):
     checks: dict[str, Check]
     origins: dict[str, str]  #: "cudadoctor", or the plug-in's distribution
     failures: tuple[Crashed, ...]
+    left_out: tuple[str, ...] = ()  #: our own checks that were not loaded: they judge launches
+
+    @property
+    def names(self) -> list[str]:
+        """Return every name that a user may give, of checks that were loaded and that were not."""
+        return [*self.checks, *self.left_out, *(failure.check for failure in self.failures)]
 
     def own(self) -> set[str]:
         """Return the names of the checks that come with this program."""
@@ -41,26 +49,28 @@ class Fixes(Struct, frozen=True):
     failures: tuple[Crashed, ...]
 
 
-def load() -> Registry:
-    """Load every check; a name that is taken, and anything that is no check, is a failure."""
-    return Registry(*_all(CHECKS, Check))
+def load(launch: bool = True) -> Registry:
+    """Load every check, those of launches only if asked; a name that is taken, or no check, is a failure."""
+    if launch:
+        return Registry(*_all((CHECKS, LAUNCH_CHECKS), Check))
+    return Registry(*_all((CHECKS,), Check), _names(LAUNCH_CHECKS))
 
 
 def load_fixes() -> Fixes:
     """Load every fix; a name that is taken, and anything that is no fix, is a failure."""
-    return Fixes(*_all(FIXES, Fix))
+    return Fixes(*_all((FIXES,), Fix))
 
 
 T = TypeVar("T", Check, Fix)
 
 
-def _all(group: str, kind: type[T]) -> tuple[dict[str, T], dict[str, str], tuple[Crashed, ...]]:
+def _all(groups: tuple[str, ...], kind: type[T]) -> tuple[dict[str, T], dict[str, str], tuple[Crashed, ...]]:
     all_found: dict[str, T] = {}
     origins: dict[str, str] = {}
     failures: list[Crashed] = []
-    for found in _own(group, kind):
+    for found in sorted((each for group in groups for each in _own(group, kind)), key=lambda each: each.name):
         all_found[found.name], origins[found.name] = found, "cudadoctor"
-    for label, origin, found_or_reason in _plugins(group, kind):
+    for label, origin, found_or_reason in _plugins(groups[0], kind):
         if isinstance(found_or_reason, str):
             failures.append(Crashed(label, f"plug-in {origin}: {found_or_reason}"))
         elif found_or_reason.name in all_found:
@@ -74,16 +84,22 @@ def _all(group: str, kind: type[T]) -> tuple[dict[str, T], dict[str, str], tuple
 
 
 def _own(group: str, kind: type[T]) -> Iterator[T]:
-    package = importlib.import_module(group)
-    for folder in package.__path__:
-        for file in sorted(os.listdir(folder)):
-            name = file.removesuffix(".py")
-            if name == file or name.startswith("_"):
-                continue
-            found = getattr(importlib.import_module(f"{group}.{name}"), name)
-            if not isinstance(found, kind):
-                raise TypeError(f"{group}/{file} has no {kind.__name__.lower()} called {name}")
-            yield found
+    for name in _modules(group):
+        found = getattr(importlib.import_module(f"{group}.{name}"), name)
+        if not isinstance(found, kind):
+            raise TypeError(f"{group}/{name}.py has no {kind.__name__.lower()} called {name}")
+        yield found
+
+
+def _modules(group: str) -> list[str]:
+    """Return the names of a package's modules."""
+    folders = importlib.import_module(group).__path__
+    files = [file for folder in folders for file in os.listdir(folder)]
+    return sorted(file[:-3] for file in files if file.endswith(".py") and not file.startswith("_"))
+
+
+def _names(group: str) -> tuple[str, ...]:
+    return tuple(name.replace("_", "-") for name in _modules(group))
 
 
 def _plugins(group: str, kind: type[T]) -> Iterator[tuple[str, str, T | str]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar, cast
 
-from cudadoctor.host import READ_LIMIT_BYTES, FileId, Host, Memory, Ran, Space, Stack
+from cudadoctor.host import READ_LIMIT_BYTES, FileId, Host, Memory, Ran, Rights, Space, Stack
 from cudadoctor.overlay import again
 
 T = TypeVar("T")
@@ -107,6 +107,10 @@ class Remembering:
     def owner(self, path: str) -> int:
         """See `Host.owner`."""
         return self._ask(self._base.owner, path)
+
+    def rights(self, path: str) -> Rights:
+        """See `Host.rights`."""
+        return self._ask(self._base.rights, path)
 
     def locked(self, path: str) -> bool:
         """See `Host.locked`: a lock that is given up meanwhile shall not look like what a plan clears."""

@@ -11,6 +11,7 @@ from msgspec import Struct
 from cudadoctor.facts import Facts, Target, Unknown
 from cudadoctor.findings import Finding, Severity
 from cudadoctor.outcomes import Crashed, Outcome
+from cudadoctor.planned import MemoryPlan
 
 SCHEMA_VERSION = 1
 
@@ -33,6 +34,7 @@ class Report(Struct, frozen=True):
     elapsed_ms: float = 0.0
     replayed: bool = False  #: judged from a file, without access to the machine
     schema_version: int = SCHEMA_VERSION
+    plan: MemoryPlan | None = None  #: of a launch of vLLM, where enough is known of it
 
     def findings(self) -> Iterable[tuple[str, Finding]]:
         """Yield the name of the check with each finding that counts, the worst first."""

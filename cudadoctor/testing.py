@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from cudadoctor.declare import Check
 from cudadoctor.facts import SECTIONS, Facts, Unknown
-from cudadoctor.host import FileId, Memory, NotRegular, Ran, Space, Stack, TooLarge
+from cudadoctor.host import FileId, Memory, NotRegular, Ran, Rights, Space, Stack, TooLarge
 from cudadoctor.outcomes import Outcome
 
 T = TypeVar("T")
@@ -229,6 +229,12 @@ class FakeHost:
         """See `Host.owner`."""
         self._entry(path, follow=False)
         return self._owners.get(self._resolve(path, follow=False), OWNER)
+
+    def rights(self, path: str) -> Rights:
+        """See `Host.rights`; the bits are those that folders and programs have by custom."""
+        self._entry(path)
+        owner = self._owners.get(self._resolve(path), OWNER)
+        return Rights(owner, owner, 0o755)
 
     def locked(self, path: str) -> bool:
         """See `Host.locked`."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct, structs
 
 from cudadoctor.declare import CannotTell, Skip
-from cudadoctor.facts import Driver, LinkDirectory, Machine, Packages, Target
+from cudadoctor.facts import Driver, LinkDirectory, Machine, Packages, Paths, Target
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity, export
 from cudadoctor.simulate import links
 from cudadoctor.simulate.choice import consumers, nothing_compiles, toolkit_to_use
@@ -21,35 +21,49 @@ PACKAGES = {
 }
 
 
-def severity_for(who: tuple[str, ...], packages: Packages) -> Severity:
+def severity_for(who: tuple[str, ...], packages: Packages, paths: Paths | None = None) -> Severity:
     """Return how bad a fault is for those who compile: an error where that happens at run time.
 
-    With flashinfer-jit-cache most operators are prebuilt, and only those outside it are compiled.
+    With flashinfer-jit-cache most operators are prebuilt, and only those outside it are compiled. Of a launch
+    it may be known that it runs some; where it is not, a fault of theirs is no reason not to start it.
     """
+    return Severity.ERROR if "flashinfer" in who and _compiles(packages, paths) else Severity.WARNING
+
+
+def _compiles(packages: Packages, paths: Paths | None) -> bool:
+    """Return whether FlashInfer is to compile at run time."""
     prebuilt = packages.flashinfer is not None and packages.flashinfer.jit_cache
-    return Severity.ERROR if "flashinfer" in who and not prebuilt else Severity.WARNING
+    return not prebuilt and (paths is None or paths.flashinfer is True)
 
 
-def link_misses(library: str, scene: Scene) -> Iterator[Finding]:
+def of_launch(who: tuple[str, ...], paths: Paths | None) -> tuple[Evidence, ...]:
+    """Return why a fault of FlashInfer's is judged as it is for this launch."""
+    if paths is None or "flashinfer" not in who:
+        return ()
+    runs = "runs FlashInfer" if paths.flashinfer else "is not known to run FlashInfer"
+    return (Evidence("the launch", f"{runs}: {paths.why}"),)
+
+
+def link_misses(library: str, scene: Scene, paths: Paths | None = None) -> Iterator[Finding]:
     """Yield one finding for `-lLIBRARY`, whoever misses it; raise where nothing links or none can tell."""
     active = {*consumers(scene.packages, scene.toolkits, scene.environ), "triton"}
     failed, unsure = ([m for m in found if m.line.consumer in active] for found in misses(library, scene))
     if failed:
-        yield _finding(library, failed, scene)
+        yield _finding(library, failed, scene, paths)
     elif unsure:
         raise CannotTell(f"{LABELS[unsure[0].line.consumer]}: {unsure[0].resolution.why}")
     elif not any(line.consumer in active for line in link_lines(scene)):
         raise Skip(nothing_compiles(scene.packages))
 
 
-def _finding(library: str, failed: list[Miss], scene: Scene) -> Finding:
+def _finding(library: str, failed: list[Miss], scene: Scene, paths: Paths | None) -> Finding:
     first = failed[0]
-    who = " and ".join(dict.fromkeys(LABELS[miss.line.consumer] for miss in failed))
+    who = tuple(dict.fromkeys(miss.line.consumer for miss in failed))
     remedy = _remedy(library, failed, scene)
     return Finding(
-        f"{who}: {_says(first)}",
-        _severity(failed, scene.packages),
-        tuple(_evidence(library, first, scene)),
+        f"{' and '.join(LABELS[consumer] for consumer in who)}: {_says(first)}",
+        _severity(failed, scene.packages, paths),
+        (*_evidence(library, first, scene), *of_launch(who, paths)),
         (remedy,) if remedy else (),
     )
 
@@ -64,11 +78,11 @@ def _says(miss: Miss) -> str:
     )
 
 
-def _severity(failed: list[Miss], packages: Packages) -> Severity:
+def _severity(failed: list[Miss], packages: Packages, paths: Paths | None) -> Severity:
     """An error where it is linked at run time; with a jit-cache only operators outside it are."""
     at_run_time = [miss for miss in failed if miss.line.when == RUN_TIME]
-    prebuilt = packages.flashinfer is not None and packages.flashinfer.jit_cache
-    if all(miss.line.consumer == "flashinfer" and prebuilt for miss in at_run_time):
+    used = _compiles(packages, paths)
+    if all(miss.line.consumer == "flashinfer" and not used for miss in at_run_time):
         return Severity.WARNING
     return Severity.ERROR
 

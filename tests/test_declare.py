@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from cudadoctor.declare import CannotTell, Skip, check
-from cudadoctor.facts import Facts, Repairs
+from cudadoctor.facts import Facts, Launch, Repairs, Unknown
 from cudadoctor.findings import Finding, Severity
 from cudadoctor.outcomes import Failed, Inconclusive, Passed, Skipped
 
@@ -46,3 +46,16 @@ def test_one_that_does_not_apply_is_skipped_and_one_without_findings_passes() ->
         yield from ()
 
     assert isinstance(elsewhere.run(FACTS), Skipped) and isinstance(healthy.run(FACTS), Passed)
+
+
+def test_a_need_with_a_default_may_be_unknown() -> None:
+    @check
+    def told(repairs: Repairs, launch: Launch | None = None) -> Iterator[Finding]:
+        """Find whether a launch is known."""
+        if launch is None:
+            yield FOUND
+
+    unknown = Facts(repairs=Repairs(), launch=Unknown("none was given", expected=True))
+    assert isinstance(told.run(unknown), Failed) and told.needs == ("repairs", "launch")
+    known = Launch("other", ("true",), "command line", {}, {}, {})
+    assert isinstance(told.run(Facts(repairs=Repairs(), launch=known)), Passed)

@@ -5,12 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from cudadoctor import engine
-from cudadoctor.engine import collect, everything
-from cudadoctor.facts import Facts, Unknown
+from cudadoctor.declare import check
+from cudadoctor.engine import collect, everything, examine
+from cudadoctor.facts import Driver, Facts, Launch, Packages, Unknown
+from cudadoctor.findings import Finding, Severity
 from cudadoctor.host import RealHost
+from cudadoctor.outcomes import Failed, Skipped
 from cudadoctor.probes.target import Request
+from tests.checks.gpus import driver
+
+FOUND = Finding("it is broken", Severity.ERROR, ())
 
 
 @pytest.fixture
@@ -111,3 +118,33 @@ def test_a_late_probe_does_not_change_what_others_have_read() -> None:
     go_on.set()
     late.join()
     assert cell.section == read
+
+
+def test_in_a_container_only_what_it_shares_with_this_machine_is_judged() -> None:
+    @check
+    def of_the_environment(packages: Packages) -> Iterator[Finding]:
+        """Find something in the environment."""
+        yield FOUND
+
+    @check
+    def of_the_driver(driver: Driver, packages: Packages) -> Iterator[Finding]:
+        """Find something about the driver."""
+        yield FOUND
+
+    @check
+    def of_the_launch(launch: Launch) -> Iterator[Finding]:
+        """Find something in the launch."""
+        yield FOUND
+
+    @check
+    def of_both(packages: Packages, launch: Launch | None = None) -> Iterator[Finding]:
+        """Find something in the environment, which a launch may change."""
+        yield FOUND
+
+    checks = [of_the_environment, of_the_driver, of_the_launch, of_both]
+    launch = Launch("vllm-serve", ("vllm", "serve"), "command line", {}, {}, {}, image="vllm/vllm-openai")
+    facts = Facts(packages=Packages(()), driver=driver(), launch=launch)
+    inside = [type(each) for each in examine(facts, checks)]
+    assert inside == [Skipped, Failed, Failed, Skipped]
+    outside = structs.replace(facts, launch=structs.replace(launch, image=""))
+    assert [type(each) for each in examine(outside, checks)] == [Failed] * 4

@@ -308,6 +308,7 @@ def answers(host: Host, path: str) -> dict[str, object]:
         "writable": host.writable(path),
         "read-only": answer(lambda: host.space(path).read_only),
         "lock refused": answer(lambda: host.lock_refused(path)),
+        "rights": answer(lambda: bool(host.rights(path).mode & 0o400)),
     }
 
 

@@ -58,6 +58,7 @@ READINGS: dict[str, Callable[[Host, str], object]] = {
     "writable": lambda host, path: host.writable(path),
     "space": lambda host, path: host.space(path)[::3],  # free space changes by itself
     "lock refused": lambda host, path: host.lock_refused(path),
+    "rights": lambda host, path: host.rights(path),
     "locked": lambda host, path: host.locked(path),
 }
 
@@ -468,6 +469,7 @@ class Counting(RealHost):
             "writable",
             "space",
             "lock_refused",
+            "rights",
             "run",
         ):
             self.calls[name] += 1

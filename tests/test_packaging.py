@@ -39,7 +39,8 @@ def names(wheel: Path, folder: str) -> set[str]:
 
 @pytest.mark.parametrize("folder", ["checks", "fixes"])
 def test_the_wheel_holds_every_check_and_fix(wheel: Path, folder: str) -> None:
-    assert names(wheel, folder) == {file.name for file in (ROOT / folder).glob("*.py")}
+    there = {str(file.relative_to(ROOT / folder)) for file in (ROOT / folder).rglob("*.py")}
+    assert names(wheel, folder) == there
 
 
 def test_the_wheel_brings_no_tests_and_no_top_level_but_one(wheel: Path) -> None:
@@ -70,5 +71,5 @@ def test_the_wheel_works_by_itself(wheel: Path, tmp_path: Path) -> None:
     assert str(place) in ran.stdout.splitlines()[0]
     listed = {line.partition(" ")[0] for line in ran.stdout.splitlines()}
     for folder in ("checks", "fixes"):
-        names = {f.stem.replace("_", "-") for f in (ROOT / folder).glob("*.py") if f.name[0] != "_"}
+        names = {f.stem.replace("_", "-") for f in (ROOT / folder).rglob("*.py") if f.name[0] != "_"}
         assert names <= listed

@@ -63,6 +63,28 @@ def test_json_imports_no_library_that_only_other_machines_need(whole: str) -> No
     assert not loaded & {"psutil", "distro", "logging", "packaging", "shutil"}
 
 
+PLANNER = {"cudadoctor.simulate.gpu_memory", "cudadoctor.launch.commands", "cudadoctor.probes.model", "yaml"}
+
+
+def test_only_a_launch_loads_what_judges_launches(whole: str) -> None:
+    options = ("--format", "json", "--no-config", "--prefix", whole)
+
+    def of_launches(loaded: set[str]) -> set[str]:
+        return {name for name in loaded if name.startswith("cudadoctor.checks.launch")} | loaded & PLANNER
+
+    assert not of_launches(loaded_by("check", *options)) - {"cudadoctor.checks.launch"}
+    assert len(of_launches(loaded_by("preflight", *options, "--", "vllm", "serve", "m"))) > 20
+    other = loaded_by("preflight", *options, "--", "true")
+    assert not other & {"cudadoctor.simulate.gpu_memory", "yaml", "ast"}
+
+
+def test_preflight_imports_nothing_of_the_stack(whole: str) -> None:
+    loaded = loaded_by(
+        "preflight", "--format", "json", "--no-config", "--prefix", whole, "--", "vllm", "serve"
+    )
+    assert not loaded & (HEAVY - {"pathlib"} | {"huggingface_hub"})
+
+
 def test_check_does_without_what_msgspec_takes_where_it_is_installed(whole: str) -> None:
     loaded = loaded_by("check", "--format", "json", "--no-config", "--prefix", whole)
     assert "msgspec" in loaded and not loaded & {"typing_extensions", "inspect"}

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from msgspec import structs
 
 from cudadoctor import __version__
-from cudadoctor.commands.look import facts_for
+from cudadoctor.commands.look import asked_in, facts_for
 from cudadoctor.config import Config, load_config
 from cudadoctor.declare import Check
 from cudadoctor.engine import examine, needed
 from cudadoctor.findings import Severity
 from cudadoctor.mistakes import UserMistake, nearest
 from cudadoctor.outcomes import Failed, Outcome
+from cudadoctor.planning import memory_plan
 from cudadoctor.redact import for_facts, in_shell
 from cudadoctor.registry import Registry, load
 from cudadoctor.report import Report, Tool, encode
@@ -29,7 +30,7 @@ HEAD = ("target", "environ", "packages", "toolkits", "machine")
 def run(options: argparse.Namespace) -> int:
     """Check the target and print the report; return its exit code."""
     started = time.perf_counter()
-    registry = load()
+    registry = load(launch=judges_launch(options))
     config = load_config(options.config or "", options.no_config, registry)
     ignored = [*options.ignore, *config.ignore]
     checks = choose(registry, options.names, ignored)
@@ -44,14 +45,20 @@ def run(options: argparse.Namespace) -> int:
         outcomes=tuple(suppressed(outcome, config) for outcome in outcomes),
         elapsed_ms=round((time.perf_counter() - started) * 1000, 1),
         replayed=bool(options.facts),
+        plan=memory_plan(facts),
     )
     show(report, options)
     return report.exit_code(_threshold(options.fail_on or config.fail_on))
 
 
+def judges_launch(options: argparse.Namespace) -> bool:
+    """Return whether a launch may be judged: one was given, may be in the file to replay, or is named."""
+    return asked_in(options) is not None or bool(options.facts) or bool(options.names)
+
+
 def choose(registry: Registry, names: Sequence[str], ignored: Sequence[str]) -> list[Check]:
     """Return the checks to run; an unknown name is the user's mistake, with the nearest known one."""
-    known = [*registry.checks, *(failure.check for failure in registry.failures)]
+    known = registry.names
     for name in (*names, *ignored):
         if name not in known:
             raise UserMistake(f"no check is called {name!r}{nearest(name, known)} (see: cudadoctor list)")

@@ -12,8 +12,8 @@ from msgspec import Struct, structs
 from cudadoctor import __version__
 from cudadoctor.actions import Install, Step
 from cudadoctor.commands.book import Bench, command, open_bench
-from cudadoctor.commands.check import choose, failures, suppressed
-from cudadoctor.commands.look import Waiting, facts_for
+from cudadoctor.commands.check import choose, failures, judges_launch, suppressed
+from cudadoctor.commands.look import Waiting, asked_in, facts_for
 from cudadoctor.config import Config, load_config
 from cudadoctor.declare import Check
 from cudadoctor.engine import DEEP, collect, everything, examine
@@ -52,8 +52,8 @@ class Doctor(Struct, frozen=True):
     def of(cls, options: argparse.Namespace) -> Doctor:
         """Load everything that the options name."""
         started = time.perf_counter()
-        registry, fixes = load(), load_fixes()
-        known = [*registry.checks, *fixes.fixes, *(f.check for f in (*registry.failures, *fixes.failures))]
+        registry, fixes = load(launch=judges_launch(options)), load_fixes()
+        known = [*registry.names, *fixes.fixes, *(failure.check for failure in fixes.failures)]
         for name in options.names:
             if name not in known:
                 raise UserMistake(
@@ -73,7 +73,8 @@ class Doctor(Struct, frozen=True):
     def request(self) -> Request:
         """Return which target, and that only files are read."""
         options = self.options
-        return Request(options.prefix or "", options.python or "", options.name or "", False)
+        named = (options.prefix or "", options.python or "", options.name or "")
+        return Request(*named, False, asked_in(options))
 
     def first_look(self, host: Host) -> Facts:
         """Return the facts as `check` has them."""

@@ -11,7 +11,7 @@ from cudadoctor.engine import collect
 from cudadoctor.facts import Facts
 from cudadoctor.host import Host, RealHost
 from cudadoctor.mistakes import UserMistake
-from cudadoctor.probes.target import NoTarget, Request
+from cudadoctor.probes.target import Asked, NoTarget, Request
 from cudadoctor.report import UnreadableReport, decode
 
 REPLAY_LIMIT_BYTES = 64 << 20
@@ -22,6 +22,11 @@ _REAL = {
 }
 
 
+def asked_in(options: argparse.Namespace) -> Asked | None:
+    """Return the launch that a command was given; most are given none."""
+    return getattr(options, "asked", None)
+
+
 def facts_for(options: argparse.Namespace, wanted: Iterable[str], host: Host | None = None) -> Facts:
     """Return the facts of the target that the options name, or those of the file to replay."""
     if options.facts:
@@ -30,8 +35,8 @@ def facts_for(options: argparse.Namespace, wanted: Iterable[str], host: Host | N
         return _replay(options.facts)
     if options.deep:
         end_on_signals()
-    asked = getattr(options, "asked", None)
-    request = Request(options.prefix or "", options.python or "", options.name or "", options.deep, asked)
+    named = (options.prefix or "", options.python or "", options.name or "")
+    request = Request(*named, options.deep, asked_in(options))
     try:
         with Waiting() as waiting:
             return collect(host or RealHost(), wanted, request, waiting.tell)

@@ -24,7 +24,9 @@ from cudadoctor.declare import where
 from cudadoctor.exports import outcome
 from cudadoctor.findings import Severity
 from cudadoctor.mistakes import UserMistake
+from cudadoctor.outcomes import Inconclusive
 from cudadoctor.plan import Plan
+from cudadoctor.probes.target import Asked
 from cudadoctor.report import Report
 from cudadoctor.show import visible
 
@@ -44,13 +46,14 @@ def run(options: argparse.Namespace) -> int:
     command: list[str] = options.argv
     if not command:
         raise UserMistake("no command is given (cudadoctor run [OPTIONS] -- COMMAND)")
+    options.asked = Asked(tuple(command))
     changes: dict[str, str | None] = {}
     verdict = _verdict(options)
     if verdict is not None:
         doctor, found = verdict
-        code = doctor.exit_code(found.report)
-        _show(found.report)
-        if code == 1 or (code and options.strict):
+        code = _code(doctor, found.report, options.strict)
+        _show(found.report, options.strict)
+        if code:
             _say(f"not started: {shlex.join(command)}")
             return code
         changes = _changes(found)
@@ -60,6 +63,14 @@ def run(options: argparse.Namespace) -> int:
         _say(f"would start: {shlex.join(command)}")
         return 0
     return _become(command, changes)
+
+
+def _code(doctor: Doctor, report: Report, strict: bool) -> int:
+    """Return what stops the launch, or 0: 1 for findings, with --strict for what cannot be told too."""
+    code = doctor.exit_code(report)
+    if not strict:
+        return code if code == 1 else 0
+    return code or int(any(isinstance(each, Inconclusive) for each in report.outcomes))
 
 
 def _verdict(options: argparse.Namespace) -> tuple[Doctor, Verdict] | None:
@@ -99,12 +110,16 @@ def _changes(verdict: Verdict) -> dict[str, str | None]:
     return {name: value for name, value in after.items() if os.environ.get(name) != value}
 
 
-def _show(report: Report) -> None:
-    from cudadoctor.render import text
-
+def _show(report: Report, strict: bool) -> None:
+    """Write the findings, and with --strict what could not be told; nothing where all is well."""
     findings = [finding for _, finding in report.findings() if finding.severity is not Severity.NOTE]
     if findings:
+        from cudadoctor.render import text
+
         text.render(report, stream=sys.stderr, quiet=True)
+    for each in report.outcomes if strict else ():
+        if isinstance(each, Inconclusive):
+            _say(f"{each.check}: cannot tell: {each.reason}")
 
 
 def _say(message: str) -> None:

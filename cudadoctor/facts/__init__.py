@@ -59,7 +59,7 @@ from cudadoctor.facts.gpu import (
     Ptxas,
     PtxasUse,
 )
-from cudadoctor.facts.launch import Card, Container, Given, Launch, Mount, Note, Port, Refused
+from cudadoctor.facts.launch import Card, Container, Given, Launch, Mount, Note, Paths, Port, Refused
 from cudadoctor.facts.libraries import (
     CachedLibrary,
     DynamicLoader,
@@ -83,6 +83,7 @@ from cudadoctor.facts.model import (
     Token,
     Weights,
 )
+from cudadoctor.facts.resources import Listener, Resources, SharedMemory, WantedPort
 from cudadoctor.facts.section import (
     Section,
     Unknown,
@@ -164,6 +165,7 @@ __all__ = [
     "LibraryKind",
     "LinkDirectory",
     "LinkSearch",
+    "Listener",
     "Live",
     "LoadedLibrary",
     "Lock",
@@ -176,6 +178,7 @@ __all__ = [
     "Nvml",
     "OpenRun",
     "Packages",
+    "Paths",
     "PciGpu",
     "Port",
     "Ptxas",
@@ -183,10 +186,12 @@ __all__ = [
     "Quantization",
     "Refused",
     "Repairs",
+    "Resources",
     "Room",
     "Section",
     "Selection",
     "SharedFile",
+    "SharedMemory",
     "SharedObject",
     "SharedObjects",
     "Stage",
@@ -207,6 +212,7 @@ __all__ = [
     "Untraced",
     "Variable",
     "VersionNeed",
+    "WantedPort",
     "Weights",
 ]  # fmt: skip
 
@@ -241,6 +247,8 @@ class Facts(Struct, frozen=True):
     launch: Launch | Unknown = NOT_COLLECTED
     card: Card | Unknown = NOT_COLLECTED
     model: Model | Unknown = NOT_COLLECTED
+    resources: Resources | Unknown = NOT_COLLECTED
+    paths: Paths | Unknown = NOT_COLLECTED
 
 
 SECTIONS: tuple[str, ...] = Facts.__struct_fields__

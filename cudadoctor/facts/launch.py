@@ -88,6 +88,15 @@ class Card(Section, frozen=True):
     source: str = ""  #: "NVML", or the option that named it
 
 
+class Paths(Section, frozen=True):
+    """Which parts of the stack a launch of vLLM's runs, as far as that is known before."""
+
+    #: whether FlashInfer's operators are run, which are compiled at first use; None: not known
+    flashinfer: bool | None
+    why: str
+    attention: str = ""  #: the backend of its attention, like FLASH_ATTN; "" where it is not known
+
+
 _HUMAN = {
     "k": 10**3,
     "m": 10**6,
@@ -114,12 +123,18 @@ class Launch(Section, frozen=True):
     unset: tuple[str, ...] = ()
     clean: bool = False  #: nothing is inherited from the environment it is started in
     folder: str = ""  #: where it runs, where that is said
+    activated: str = ""  #: the environment that its script activates: a folder, or the name of one of conda's
     image: str = ""
     container: Container | None = None
     wrappers: tuple[str, ...] = ()  #: what was passed through, outermost first: "conda run -n vllm"
     refused: tuple[Refused, ...] = ()
     options_from: str = ""  #: the source of the installed vLLM; "" where none could be read
     notes: tuple[Note, ...] = ()
+
+    @property
+    def contained(self) -> bool:
+        """Return whether the program runs in a container, whose files and variables are its own."""
+        return self.container is not None or bool(self.image)
 
     def text(self, name: str) -> str | None:
         """Return the last value of an option, or None where it is not given or not known."""

@@ -52,6 +52,9 @@ class Methods(Struct, frozen=True, omit_defaults=True):
     ] = {}  #: by method: the `--quantization` it accepts, "" for none given
     least_capability: dict[str, int] = {}  #: by method: 75 for compute capability 7.5
     files: dict[str, tuple[str, ...]] = {}  #: by method: where it looks without a quantization_config
+    bare: tuple[str, ...] = ()  #: those that look for no file and cannot do without a quantization_config
+    dtypes: dict[str, tuple[str, ...]] = {}  #: by method: what it computes in: "float16"
+    doubt: str = ""  #: why one that is not among the names may be known all the same
 
 
 class Architecture(Struct, frozen=True, omit_defaults=True):
@@ -66,12 +69,14 @@ class Architecture(Struct, frozen=True, omit_defaults=True):
     reason: str = ""  #: why it may work by transformers, or why it cannot be told
 
 
-class Room(Struct, frozen=True):
+class Room(Struct, frozen=True, omit_defaults=True):
     """Whether what is still to come can be stored where it would go."""
 
     folder: str  #: the nearest one that exists
     free_bytes: int | None  #: None: not known
-    writable: bool | None
+    writable: bool | None  #: for the user that will run the program; None: not known
+    why: Literal["", "read-only", "mounted-read-only", "refused", "made-for-root"] = ""  #: why it cannot be
+    detail: str = ""  #: the same in words
 
 
 class Token(Struct, frozen=True, omit_defaults=True):
@@ -111,6 +116,9 @@ class Model(Section, frozen=True):
     commit: str = ""
     config: dict[str, Any] | None = None  #: as read_shape takes it, without names of labels
     config_path: str = ""
+    config_flaw: Flaw | None = None  #: what is wrong with config.json itself
+    params: bool = False  #: Mistral's params.json is there too, which vLLM may read instead
+    whole: bool = False  #: what no launch needs was fetched as well, so all of the repository was
     architectures: tuple[str, ...] = ()
     dtype: str = ""  #: as it says itself: bfloat16
     quantization: Quantization | None = None
@@ -118,13 +126,33 @@ class Model(Section, frozen=True):
     tokenizer: bool | None = None  #: whether a file of a tokenizer is there; None: not looked
     generation_config: bool = False
     weights: Weights | None = None
+    weights_path: str = ""  #: the folder that was looked into for them; "" where none was
     incomplete: tuple[Download, ...] = ()
     architecture: Architecture | None = None
     methods: Methods | None = None
     token: Token = Token()
     offline: str = ""  #: the variable that forbids downloads
     endpoint: str = ""  #: HF_ENDPOINT, where it is set
-    similar: tuple[str, ...] = ()  #: names in the cache that look like the one that is not there
-    room: Room | None = None  #: where something is still to come
+    similar: tuple[str, ...] = ()  #: cached names, or folders, that look like the one that is not there
+    room: Room | None = None  #: where something is still to come, or where a lock is written
     online: HubAnswer | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def may_download(self) -> bool:
+        """Return whether vLLM would ask the hub for what is not here."""
+        return bool(self.cache) and self.state in ("cached", "absent") and not self.offline
+
+    @property
+    def staying(self) -> tuple[Flaw, ...]:
+        """Return the flaws that no download mends: what is in the hub's cache is not fetched again."""
+        flaws = self.weights.flaws if self.weights is not None else ()
+        kinds = ("missing", "broken-link") if self.may_download else ()
+        return tuple(flaw for flaw in flaws if flaw.kind not in kinds)
+
+    @property
+    def to_come_bytes(self) -> int | None:
+        """Return how much of the weights would be downloaded; None where that is not known."""
+        if not self.may_download:
+            return 0
+        return None if self.weights is None else self.weights.to_come_bytes

@@ -203,6 +203,8 @@ def _module(draft: Draft, python: list[Word], rest: list[Word]) -> Next:
 
     name = _MODULES.get(rest[0].text) if rest else None
     whole_command = [*python, Word("-m", python[0].origin), *rest]
+    if rest and rest[0].text == "cudadoctor":
+        return rest, None
     if name == "vllm":
         if len(rest) > 1 and rest[1].text == "serve":
             return rest, served(draft, "vllm-serve", whole_command, 4)
@@ -344,6 +346,13 @@ def _composed(draft: Draft, words: list[Word], at: int) -> Next:
     return words, structs.replace(launch, wrappers=wrappers, notes=(*draft.notes, *launch.notes, *more))
 
 
+def _cudadoctor(draft: Draft, words: list[Word]) -> Next:
+    """See through `cudadoctor run`: what is behind it takes its place; the other commands start nothing."""
+    if len(words) > 1 and words[1].text == "run":
+        return _wrapped(draft, words, "cudadoctor run", 2)
+    return words, draft.other(words, "this does not start a server")
+
+
 def _docker_compose(draft: Draft, words: list[Word]) -> Next:
     return _composed(draft, words, 1)
 
@@ -351,6 +360,7 @@ def _docker_compose(draft: Draft, words: list[Word]) -> Next:
 _STEPS: dict[str, Callable[[Draft, list[Word]], Next]] = {
     "vllm": _vllm,
     "env": _env,
+    "cudadoctor": _cudadoctor,
     "torchrun": _torchrun,
     "docker": _container,
     "podman": _container,

@@ -252,7 +252,9 @@ class _Service:
                 bool(read_only and read_only.value is True),
             )
         if found.source.startswith("."):
-            return structs.replace(found, source=beside(self.path, found.source))
+            source = beside(self.path, found.source)
+            # Without a slash it would be a volume's name.
+            return structs.replace(found, source=source if "/" in source else f"./{source}")
         if found.source.startswith("~/"):
             return structs.replace(found, source=self.host.home() + found.source[1:])
         return found

@@ -31,6 +31,7 @@ class Draft:
         self.unset: dict[str, None] = {}
         self.clean = False
         self.folder = ""
+        self.activated = ""
         self.container: Container | None = None
         self.wrappers: list[str] = []
         self.notes: list[Note] = []
@@ -100,6 +101,7 @@ class Draft:
             unset=tuple(self.unset),
             clean=self.clean,
             folder=self.folder,
+            activated=self.activated,
             image=self.container.image if self.container else "",
             container=self.container,
             wrappers=tuple(self.wrappers),

@@ -28,6 +28,7 @@ _DECLARING = frozenset(("export", "declare", "typeset", "readonly", "local"))
 _IGNORED = frozenset(
     ("echo", "printf", "test", "[", "[[", "mkdir", "exit", "return", "sleep", "trap", "which", "type")
 )
+_CONDA = frozenset(("conda", "mamba", "micromamba"))
 _MOST_COMMANDS = 5000
 
 
@@ -103,7 +104,9 @@ class _Shell:
         elif name == "set":
             self._set(rest[1:])
         elif name in ("source", ".") and len(rest) > 1:
-            self._source(rest[1])
+            self._source(rest[1], rest[2] if len(rest) > 2 else None)
+        elif name in _CONDA and len(rest) > 1 and rest[1].plain() == "activate":
+            self.draft.activated = self._named(rest[2] if len(rest) > 2 else None)
         elif name in ("cd", "pushd") and len(rest) > 1:
             folder = self.scope.one(rest[-1])
             if not folder.reason:
@@ -188,11 +191,25 @@ class _Shell:
             if re.fullmatch(r"[-+][a-zA-Z]*a[a-zA-Z]*", text) or (text == "allexport" and at):
                 self.exports_all = (texts[at - 1] if text == "allexport" else text).startswith("-")
 
-    def _source(self, token: Token) -> None:
-        """Follow a file of assignments; anything else is noted."""
+    def _named(self, token: Token | None) -> str:
+        """Return the environment that conda is told to activate, "" where that is not known."""
+        named = self.scope.one(token) if token is not None else None
+        return "base" if named is None else "" if named.reason else named.text
+
+    def _activate(self, script: str, token: Token | None) -> None:
+        """See `source PREFIX/bin/activate`, a venv's own, or conda's with a name behind it."""
+        prefix = script.removesuffix("/bin/activate")
+        conda = self.draft.host.kind(f"{prefix}/conda-meta") == "directory"
+        self.draft.activated = self._named(token) if conda and token is not None else prefix
+
+    def _source(self, token: Token, argument: Token | None = None) -> None:
+        """Follow a file of assignments; anything else but an activation is noted."""
         value = self.scope.one(token)
         origin = place(self.source, token.line)
         path = value.text if value.text.startswith("/") else self._relative(value.text)
+        if path.endswith("/bin/activate") and not value.reason:
+            self._activate(path, argument)
+            return
         self._files += 1
         if value.reason or not re.search(r"(^|[/.])env(\.\w+)?$|\.env\b", value.text) or self._files > 8:
             if not value.text.endswith(("activate", ".bashrc", "conda.sh", ".profile")):

@@ -54,6 +54,7 @@ WRAPPERS: dict[str, Wrapper] = {
     "setsid": Wrapper(),
     "ionice": _valued("-c --class -n --classdata"),
     "chrt": _valued("-T --sched-runtime -P --sched-period -D --sched-deadline", operands=1),
+    "cudadoctor run": _valued("--prefix --python -n --name --fail-on --ignore --config"),
     "uv run": _valued(_UV),
     "uv tool run": _valued(_UV),
     "uvx": _valued(_UV),

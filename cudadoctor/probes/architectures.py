@@ -161,7 +161,7 @@ def look(host: Host, packages: Packages, config: Mapping[str, object]) -> Archit
         return Architecture(asked, "known", found.path, taken)
     former = next((found.former[name] for name in asked if name in found.former), "")
     near = tuple(_nearest(asked[0], found))
-    if doubt := _plugins(host, packages):
+    if doubt := plugins(host, packages):
         return Architecture(asked, "cannot-tell", found.path, "", former, near, doubt)
     if found.falls_back and (reason := _by_transformers(host, packages, asked[0], config)):
         return Architecture(asked, "fallback", found.path, "", former, near, reason)
@@ -218,7 +218,7 @@ def _by_transformers(host: Host, packages: Packages, name: str, config: Mapping[
     return ""
 
 
-def _plugins(host: Host, packages: Packages) -> str:
+def plugins(host: Host, packages: Packages) -> str:
     """Return which installed distribution registers something with vLLM by itself, "" for none."""
     for distribution in packages.distributions:
         if not distribution.file:

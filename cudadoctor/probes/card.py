@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from cudadoctor.facts import Card, Driver, Environ, Gpu, Launch, Machine, Unknown
 from cudadoctor.host import Host
 from cudadoctor.knowledge import gpus
@@ -15,15 +17,35 @@ def probe(
     host: Host, request: Request, driver: Driver, environ: Environ, machine: Machine, launch: Launch
 ) -> Card | Unknown:
     """Return the cards; Unknown where none was named and none is here."""
-    if launch.kind == "other":
-        return Unknown("the command is no launch of vLLM", expected=True)
     asked = request.launch or Asked()
     if asked.gpu or asked.memory_bytes:
         return _named(asked)
-    seen = [gpu for gpu in visible(driver.gpus, environ).gpus if not gpu.problem]
+    seen = [gpu for gpu in _visible(driver.gpus, environ, launch) if not gpu.problem]
     if not seen:
         return Unknown("no GPU is visible here, and none was named (--gpu, --gpu-memory)")
     return _here(seen, machine)
+
+
+def _visible(gpus: tuple[Gpu, ...], environ: Environ, launch: Launch) -> tuple[Gpu, ...]:
+    """Return what CUDA_VISIBLE_DEVICES leaves; in a container, of what its engine gives it."""
+    if launch.container is None:
+        return visible(gpus, environ).gpus
+    given = structs.replace(environ, variables=launch.variables)
+    return visible(_given(gpus, launch.container.gpus), given).gpus
+
+
+def _given(gpus: tuple[Gpu, ...], asked: str) -> tuple[Gpu, ...]:
+    """Return the GPUs of `--gpus`: a number of them, or those named by "device=0,GPU-..."."""
+    if asked.isdecimal():
+        return gpus[: int(asked)]
+    if not asked.startswith("device="):
+        return gpus
+    names = asked.removeprefix("device=").split(",")
+    return tuple(gpu for gpu in gpus if any(_is(gpu, name.strip()) for name in names))
+
+
+def _is(gpu: Gpu, name: str) -> bool:
+    return name == str(gpu.index) or bool(gpu.uuid and name.startswith(gpu.uuid))
 
 
 def _named(asked: Asked) -> Card | Unknown:

@@ -11,11 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import structs
 
 from cudadoctor.facts import Environ, Target, Variable
 from cudadoctor.host import Host
 from cudadoctor.probes.activation import activated
-from cudadoctor.probes.target import Request
+from cudadoctor.probes.target import Asked, Request
 
 if TYPE_CHECKING:
     from cudadoctor.actions import Export
@@ -45,6 +46,29 @@ _PRIVATE = ("KEY", "TOKEN", "SECRET", "PASS", "AUTH", "CRED", "HOST_IP")
 
 def probe(host: Host, target: Target, request: Request | None = None) -> Environ:
     """Return the judged variables, and the folders of the PATH they come with."""
+    asked = request.launch if request is not None else None
+    found = _probed(host, target, request)
+    return found if asked is None else _launched(host, found, asked)
+
+
+def _launched(host: Host, found: Environ, asked: Asked) -> Environ:
+    """Return the variables with those that the command itself sets, or takes away.
+
+    A container gets none of these; what it gets is in the launch.
+    """
+    from cudadoctor.probes import launch
+
+    read = launch.read(host, asked)
+    if read.contained or not (read.variables or read.unset or read.clean):
+        return found
+    kept = {} if read.clean else {n: v for n, v in found.variables.items() if n not in read.unset}
+    own = {name: value for name, value in read.variables.items() if _matters(name)}
+    path = _folders(host, read.variables["PATH"].value) if "PATH" in read.variables else found.path
+    judged = f"{found.judged}, with those of the command"
+    return structs.replace(found, variables={**kept, **own}, judged=judged, path=path)
+
+
+def _probed(host: Host, target: Target, request: Request | None) -> Environ:
     current = {name: Variable(value, "environment") for name, value in host.environ.items() if _matters(name)}
     path = host.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
     if target.active:

@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from cudadoctor.facts import Environ, Given, Launch, Packages, Target, Variable
 from cudadoctor.host import Host
-from cudadoctor.launch import commands, compose, dockerfile, options, script
-from cudadoctor.launch.options import Options
 from cudadoctor.probes.target import Asked, Request
+
+if TYPE_CHECKING:
+    from cudadoctor.launch.options import Options
 
 
 def probe(host: Host, request: Request, target: Target, environ: Environ, packages: Packages) -> Launch:
     """Return the launch; raise LaunchUnreadable, a mistake of the user's, for a file that says none."""
     asked = request.launch or Asked()
-    known = _options(host, packages)
+    found = read(host, asked)
+    if found.kind != "other" and (known := _options(host, packages)) is not None:
+        found = read(host, asked, known)
+    return without_secrets(found)
+
+
+def read(host: Host, asked: Asked, known: Options | None = None) -> Launch:
+    """Return the launch as it is written; without the options that are known they are not judged."""
     if asked.compose:
-        read = compose.read(host, asked.compose, asked.service, known)
-    elif asked.dockerfile:
-        read = dockerfile.read(host, asked.dockerfile, known)
-    elif asked.script:
-        read = script.read(host, asked.script, known)
-    else:
-        read = commands.read(host, asked.argv, known)
-    return without_secrets(read)
+        from cudadoctor.launch import compose
+
+        return compose.read(host, asked.compose, asked.service, known)
+    if asked.dockerfile:
+        from cudadoctor.launch import dockerfile
+
+        return dockerfile.read(host, asked.dockerfile, known)
+    if asked.script:
+        from cudadoctor.launch import script
+
+        return script.read(host, asked.script, known)
+    from cudadoctor.launch import commands
+
+    return commands.read(host, asked.argv, known)
 
 
 def _options(host: Host, packages: Packages) -> Options | None:
     """Return the options of the installed vLLM, or None where none is installed or it cannot be read."""
     vllm = packages.find("vllm")
-    return options.read(host, vllm.location) if vllm is not None else None
+    if vllm is None:
+        return None
+    from cudadoctor.launch import options
+
+    return options.read(host, vllm.location)
 
 
 _SECRET = "[secret]"

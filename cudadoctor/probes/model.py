@@ -7,6 +7,7 @@ the hub's cache whatever `--download-dir` says, the weights in that folder, unle
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 from typing import Any, Literal, cast
@@ -16,11 +17,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from cudadoctor.facts import Download, Environ, Machine, Packages
-from cudadoctor.facts.launch import Launch
-from cudadoctor.facts.model import Model, Room, Token
+from cudadoctor.facts.launch import Launch, Mount
+from cudadoctor.facts.model import Flaw, Model, Room, Token
 from cudadoctor.host import Host, NotRegular, TooLarge
 from cudadoctor.probes import quantization
-from cudadoctor.probes.architectures import look
+from cudadoctor.probes.architectures import look, plugins
 from cudadoctor.probes.safetensors import survey
 from cudadoctor.probes.surroundings import Surroundings, public
 from cudadoctor.probes.target import Request
@@ -31,12 +32,17 @@ _DIGITS = 24  #: longer numbers no config has; they would cost their square to r
 _LABELS = ("id2label", "label2id")
 _NAME = re.compile(r"(?:\b[\w\-.]+\b/)?\b[\w\-.]{1,96}\b")
 _INCOMPLETE = re.compile(r"([0-9a-f]+)(?:\.[0-9a-zA-Z_-]+)?\.incomplete")
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "vocab.txt", "spiece.model")
+#: Files of a tokenizer, or with code that makes one (the names that models on the hub have, 2026-11-21).
+_TOKENIZER = re.compile(r"(?i)tokeniz|vocab|tekken\.json|tiktoken|merges\.txt|.*\.model$|.*\.tiktoken$")
 #: Formats whose weights are files of the folder; the others are told apart by extensions of their own.
 _FORMATS = (
     "auto", "hf", "safetensors", "fastsafetensors", "mistral", "pt", "npcache", "bitsandbytes",
 )  # fmt: skip
 _SIMILAR = 0.7
+#: vLLM fetches weights and JSON alone; `hf download` and git fetch these too.
+_NEEDLESS = (".gitattributes", "README.md")
+_PREFIX = "models--"
+_BESIDE = 500  #: names of a folder that are looked at for what may have been meant
 
 
 def probe(
@@ -71,8 +77,11 @@ def probe(
     )
     if where.folder:
         model = _read(seen, model, where)
+        model = replace(model, similar=tuple(_instead(seen, model)))
     elif model.state == "absent" and where.cache:
         model = replace(model, similar=tuple(_similar(host, where.cache, launch.model)))
+    elif model.state == "absent" and "/" in launch.model:
+        model = replace(model, similar=tuple(_beside(seen, launch.model)))
     if online and where.repository and model.config is None:
         model = _asked(seen, model)
     return _judged(seen, model, packages)
@@ -85,18 +94,21 @@ def _read(seen: Surroundings, model: Model, where: _Where) -> Model:
     model, config = _config(host, model, folder, names)
     load_format = seen.launch.text("--load-format") or "auto"
     notes = list(model.notes)
-    weights = None
+    weights, looked = None, ""
     if load_format not in _FORMATS:
         notes.append(f"weights of the format {load_format!r} are not looked at")
     elif where.weights:
+        looked = "" if _closed(host, where.weights) else where.weights
         weights = survey(host, where.weights, "auto" if load_format == "bitsandbytes" else load_format)
     beside = read_object(host, f"{folder}/hf_quant_config.json") if "hf_quant_config.json" in names else None
     stated = quantization.stated(config, beside if isinstance(beside, dict) else None) if config else None
     return replace(
         model,
         weights=weights,
+        weights_path=looked,
+        whole=any(name in names for name in _NEEDLESS),
         quantization=stated,
-        tokenizer=any(name in names for name in _TOKENIZERS) or any(n.endswith(".tiktoken") for n in names),
+        tokenizer=any(_TOKENIZER.match(name) for name in names),
         generation_config="generation_config.json" in names,
         notes=tuple(notes),
     )
@@ -106,10 +118,12 @@ def _judged(seen: Surroundings, model: Model, packages: Packages) -> Model:
     """Return the model with what the installed vLLM makes of it, and the room for what is still to come."""
     vllm = None if seen.contained else packages.find("vllm")
     methods, beside = None, cast(tuple[str, ...], ())
-    asked = seen.launch.text("--quantization") or ""
+    asked = (seen.launch.text("--quantization") or "").lower()
     stated = model.quantization.method if model.quantization else ""
     if vllm is not None and (asked or stated):
         methods = quantization.methods(seen.host, vllm.location, filter(None, (asked, stated)))
+        if any(name and name not in methods.names for name in (asked, stated)):
+            methods = replace(methods, doubt=plugins(seen.host, packages))
         wanted = tuple(name for files in methods.files.values() for name in files)
         names = _names(seen.host, model.path) if wanted and model.path else ()
         beside = tuple(name for name in names if name.endswith(wanted))
@@ -121,7 +135,7 @@ def _judged(seen: Surroundings, model: Model, packages: Packages) -> Model:
         methods=methods,
         quantization_files=beside,
         architecture=architecture,
-        room=_room(seen, model) if _to_come(seen, model) else None,
+        room=_room(seen, model) if _to_come(seen, model) or model.weights_cache else None,
     )
 
 
@@ -279,14 +293,44 @@ def _similar(host: Host, cache: str, name: str) -> list[str]:
     """Return the cached models whose names look like this one."""
     import difflib
 
-    prefix = "models--"
     cached = [
-        each[len(prefix) :].replace("--", "/") for each in _names(host, cache) if each.startswith(prefix)
+        each[len(_PREFIX) :].replace("--", "/") for each in _names(host, cache) if each.startswith(_PREFIX)
     ]
     lower = {each.lower(): each for each in cached[:2000]}
     same = [each for key, each in lower.items() if key.rpartition("/")[2] == name.lower().rpartition("/")[2]]
     close = difflib.get_close_matches(name.lower(), lower, 3, _SIMILAR)
     return list(dict.fromkeys([*same, *(lower[each] for each in close)]))[:3]
+
+
+def _instead(seen: Surroundings, model: Model) -> list[str]:
+    """Return what may have been meant: folders below one without a config, or weights quantised as asked."""
+    if model.config_flaw is not None and model.config_flaw.kind == "missing":
+        inner = ("", "snapshots") if seen.host.kind(f"{model.path}/snapshots") else ("",)
+        return [path for below in inner for path in _models(seen, posixpath.join(model.name, below), "")][:3]
+    asked = (seen.launch.text("--quantization") or "").partition("_")[0].lower()
+    if not asked or model.config is None or model.quantization is not None:
+        return []
+    if model.state == "folder":
+        parent, name = posixpath.split(model.name.rstrip("/"))
+        return [path for path in _models(seen, parent, name) if asked in posixpath.basename(path).lower()][:3]
+    near = _similar(seen.host, model.cache, f"{model.name}-{asked}")
+    return [each for each in near if each != model.name and asked in each.lower()]
+
+
+def _beside(seen: Surroundings, path: str) -> list[str]:
+    """Return the folders with a model that lie where a path leads to nothing, and are called much like it."""
+    import difflib
+
+    parent, name = posixpath.split(path.rstrip("/"))
+    there = {posixpath.basename(each): each for each in _models(seen, parent, "")} if name else {}
+    return [there[each] for each in difflib.get_close_matches(name, there, 3, _SIMILAR)]
+
+
+def _models(seen: Surroundings, folder: str, begins: str) -> list[str]:
+    """Return the models in a folder, as the program would spell them."""
+    names = [name for name in _names(seen.host, seen.outside(folder or ".")) if name.startswith(begins)]
+    paths = (posixpath.join(folder, name) for name in names[:_BESIDE])
+    return [path for path in paths if _has_config(seen.host, seen.outside(path))]
 
 
 def _names(host: Host, folder: str) -> list[str]:
@@ -306,7 +350,7 @@ def _config(
     path = f"{folder}/config.json"
     if "config.json" in names and "params.json" in names:
         note = "params.json is there too, which vLLM may read instead of config.json"
-        model = replace(model, notes=(*model.notes, note))
+        model = replace(model, notes=(*model.notes, note), params=True)
     if "config.json" not in names and "params.json" in names:
         return replace(
             model, reason="Mistral's own params.json, without a config.json, is not modelled"
@@ -314,8 +358,19 @@ def _config(
     read = read_object(host, path)
     if isinstance(read, str):
         closed = _closed(host, folder)
-        return replace(model, reason=closed or f"{path}: {read}", config_path=path), None
+        flaw = Flaw(path, "unreadable" if closed else _kind(host, path), closed or read)
+        return replace(model, reason=closed or f"{path}: {read}", config_path=path, config_flaw=flaw), None
     return configured(model, read, path), read
+
+
+def _kind(host: Host, path: str) -> Literal["missing", "broken-link", "unreadable", "empty", "garbled"]:
+    """Return what is wrong with a file that holds no object."""
+    if not host.kind(path):
+        return "broken-link" if host.kind(path, follow=False) == "link" else "missing"
+    try:
+        return "garbled" if host.size(path) else "empty"
+    except OSError:
+        return "unreadable"
 
 
 def configured(model: Model, config: dict[str, Any], path: str) -> Model:
@@ -423,9 +478,16 @@ def _to_come(seen: Surroundings, model: Model) -> bool:
     return model.state == "cached" and (model.weights is None or model.weights.to_come_bytes != 0)
 
 
+#: Whether a folder can be written, why not, and the same in words.
+_Found = tuple[bool | None, Literal["", "read-only", "mounted-read-only", "refused", "made-for-root"], str]
+_TAKEN: _Found = (True, "", "")
+_NOT_KNOWN: _Found = (None, "", "")
+
+
 def _room(seen: Surroundings, model: Model) -> Room:
     """Return what there is room for where the weights would go: at the nearest folder that exists."""
-    folder = f"{model.weights_cache or model.cache}/models--{model.name.replace('/', '--')}/blobs"
+    wanted = f"{model.weights_cache or model.cache}/{_PREFIX}{model.name.replace('/', '--')}/blobs"
+    folder = wanted
     while folder and not seen.host.kind(folder):
         folder = folder.rpartition("/")[0]
     folder = folder or "/"
@@ -433,7 +495,59 @@ def _room(seen: Surroundings, model: Model) -> Room:
         space = seen.host.space(folder)
     except OSError:
         return Room(folder, None, None)
-    return Room(folder, space.free_bytes, not space.read_only and seen.host.writable(folder))
+    found = _NOT_KNOWN
+    if space.read_only:
+        found = (False, "read-only", "its file system is mounted read-only")
+    elif not seen.contained:
+        found = (
+            _TAKEN
+            if seen.host.writable(folder)
+            else (False, "refused", f"this user may not write to {folder}")
+        )
+    elif (mount := seen.mount(_told_cache(seen, model))) is not None:
+        found = _from_inside(seen, mount, folder)
+    return Room(folder, space.free_bytes, *found)
+
+
+def _told_cache(seen: Surroundings, model: Model) -> str:
+    """Return the folder that downloads go to, as the program spells it."""
+    return (seen.launch.text("--download-dir") if model.weights_cache else "") or hub_cache(seen)[0]
+
+
+def _from_inside(seen: Surroundings, mount: Mount, folder: str) -> _Found:
+    """Return whether the container's user may write to a folder of this machine, and why not."""
+    container = seen.launch.container
+    if mount.read_only:
+        return False, "mounted-read-only", f"it is mounted read-only at {mount.target}"
+    user, _, group = container.user.partition(":") if container is not None else ("", "", "")
+    if user in ("0", "root") and container is not None and container.engine != "podman":
+        return _TAKEN  # podman's root is the user that starts it
+    if not user.isdecimal() or user == "0" or container is None:
+        return _NOT_KNOWN  # which user it is, the image tells
+    source = seen.source(mount)
+    if seen.host.kind(source):
+        return _for_user(seen.host, folder, int(user), group)
+    if container.engine not in ("docker", "compose"):
+        return _NOT_KNOWN
+    return False, "made-for-root", f"{source} is not there: docker makes it for root, and the user is {user}"
+
+
+def _for_user(host: Host, folder: str, user: int, group: str) -> _Found:
+    """Return whether a user with this number may put files into a folder, and why not."""
+    try:
+        owner, of_group, mode = host.rights(folder)
+    except OSError:
+        return _NOT_KNOWN
+    if owner == user:
+        allowed = mode & 0o300 == 0o300
+    elif group.isdecimal() and int(group) == of_group:
+        allowed = mode & 0o030 == 0o030
+    else:
+        allowed = mode & 0o003 == 0o003
+        if not allowed and mode & 0o020:  # what other groups the user is in, the image tells
+            return _NOT_KNOWN
+    why = f"{folder} belongs to user {owner} (mode {mode:04o}), and the container's user is {user}"
+    return _TAKEN if allowed else (False, "refused", why)
 
 
 def _asked(seen: Surroundings, model: Model) -> Model:

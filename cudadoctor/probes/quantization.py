@@ -19,10 +19,12 @@ _FOLDER = "vllm/model_executor/layers/quantization"
 _SOURCE_BYTES = 1 << 20
 _KEPT = frozenset(
     ("get_name", "get_min_capability", "get_config_filenames", "override_quantization_method",
-     "get_quantization_config")
+     "get_quantization_config", "get_supported_act_dtypes", "__init__")
 )  # fmt: skip
 #: What another tool calls what vLLM takes over, so that both files are looked at.
 _RELATED = {"awq": ("awq_marlin",), "gptq": ("gptq_marlin",)}
+#: They are made without a config before anything is asked of them (get_quant_config).
+_WITHOUT = ("gguf", "inc", "bitsandbytes")
 _LONG = 64  #: entries of a list that say something of the method; lists of layers are longer
 _DEEPEST = 6
 
@@ -78,7 +80,7 @@ def methods(host: Host, location: str, of: Iterable[str]) -> Methods:
         return Methods("")
     classes, modules = dict(_classes(tree)), dict(_modules(tree))
     wanted = [name for each in dict.fromkeys(of) for name in (each, *_RELATED.get(each, ()))]
-    takes_over, capability, files = {}, {}, {}
+    takes_over, capability, files, dtypes, bare = {}, {}, {}, {}, []
     for name in (name for name in wanted if name in classes):
         functions = _functions(host, location, modules.get(classes[name], ""), classes[name])
         if "override_quantization_method" in functions:
@@ -91,7 +93,11 @@ def methods(host: Host, location: str, of: Iterable[str]) -> Methods:
         ]
         if len(lists) == 1:
             files[name] = tuple(_strings(lists[0]))
-    return Methods(source, names, takes_over, capability, files)
+            if not files[name] and name not in _WITHOUT and _wants(functions.get("__init__")):
+                bare.append(name)
+        if computed := _computed(functions.get("get_supported_act_dtypes")):
+            dtypes[name] = computed
+    return Methods(source, names, takes_over, capability, files, tuple(bare), dtypes)
 
 
 def _tree(host: Host, path: str) -> ast.Module | None:
@@ -176,6 +182,25 @@ def _asked_for(test: ast.expr) -> Iterator[str]:
             elif isinstance(right, (ast.List, ast.Tuple, ast.Set)):
                 yield from ("" if each.value is None else str(each.value)
                             for each in right.elts if isinstance(each, ast.Constant))  # fmt: skip
+
+
+def _wants(function: ast.FunctionDef | None) -> bool:
+    """Return whether an object cannot be made without arguments."""
+    if function is None:
+        return False
+    given = function.args
+    places = len(given.posonlyargs) + len(given.args) - 1
+    return places > len(given.defaults) or any(default is None for default in given.kw_defaults)
+
+
+def _computed(function: ast.FunctionDef | None) -> tuple[str, ...]:
+    """Return the dtypes in the only list that is returned: `torch.half` is float16."""
+    lists = list(_returned(function))
+    if len(lists) != 1 or not isinstance(lists[0], ast.List):
+        return ()
+    names = [each.attr for each in lists[0].elts if isinstance(each, ast.Attribute)]
+    known = len(names) == len(lists[0].elts)
+    return tuple({"half": "float16", "float": "float32"}.get(name, name) for name in names) if known else ()
 
 
 def _returned(function: ast.FunctionDef | None) -> Iterator[ast.expr]:

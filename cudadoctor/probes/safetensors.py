@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -28,6 +29,11 @@ LARGEST_BYTES = 1 << 50  #: no model has a petabyte
 _ABSENT = ("missing", "broken-link", "empty")
 #: What training leaves beside the weights (filter_files_not_needed_for_inference).
 _NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt")
+
+
+#: What git leaves in a file's place where git-lfs did not fetch it.
+_POINTER, _POINTER_BYTES = b"version https://git-lfs", 1024
+_NUMBERED = re.compile(r"(.+-)(\d{5})(-of-(\d{5})\..+)")
 
 
 class NotSafetensors(ValueError):
@@ -145,7 +151,8 @@ def _lengths(host: Host, folder: str, file: _File) -> int:
     except OSError as error:
         file.flaw = Flaw(path, "unreadable", error.strerror or str(error))
     except NotSafetensors as error:
-        file.flaw = Flaw(path, "garbled", str(error))
+        pointer = file.size_bytes < _POINTER_BYTES and host.head(path, len(_POINTER)) == _POINTER
+        file.flaw = Flaw(path, "garbled", "a pointer of git-lfs, without its file" if pointer else str(error))
     else:
         file.tensor_bytes = max(0, file.size_bytes - 8 - header_bytes)
         return header_bytes
@@ -207,7 +214,21 @@ def _indexed(host: Host, folder: str, form: Any, index: str, matching: Sequence[
     return _weights(form, files, total, source, len(names), notes, path)
 
 
+def _numbered(names: Sequence[str]) -> Sequence[str]:
+    """Return the names, with those that their numbers tell to be missing: -00001-of-00004 has three more."""
+    found = [_NUMBERED.fullmatch(name) for name in names]
+    ends = {(match[1], match[3]) for match in found if match is not None}
+    if len(ends) != 1 or None in found:
+        return names
+    ((start, end),) = ends
+    first = 0 if f"{start}00000{end}" in names else 1
+    count = min(int(end[len("-of-") :][:5]), _FILES)
+    wanted = [f"{start}{at:05}{end}" for at in range(first, first + count)]
+    return sorted({*wanted, *names})
+
+
 def _by_headers(host: Host, folder: str, form: Any, matching: Sequence[str]) -> Weights:
+    matching = _numbered(matching)
     files = [_look(host, folder, name) for name in matching[:_FILES]]
     headers = {file.name: _lengths(host, folder, file) for file in files}
     _judge_all(host, folder, files, headers)
@@ -221,6 +242,7 @@ def _by_headers(host: Host, folder: str, form: Any, matching: Sequence[str]) -> 
 
 def _by_sizes(host: Host, folder: str, form: Any, matching: Sequence[str]) -> Weights:
     """Return weights that only torch could open: their files are hardly larger than what is in them."""
+    matching = _numbered(matching)
     files = [_look(host, folder, name) for name in matching[:_FILES]]
     notes = [f"the sizes of the files stand for the tensors, which only torch reads out of .{form}"]
     known = len(files) == len(matching) and not any(file.flaw for file in files)

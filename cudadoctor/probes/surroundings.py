@@ -6,7 +6,7 @@ import posixpath
 import re
 
 from cudadoctor.facts import Environ, Machine
-from cudadoctor.facts.launch import Launch
+from cudadoctor.facts.launch import Launch, Mount
 from cudadoctor.host import Host
 
 #: What a container's root user calls home; another user's home only the image tells.
@@ -70,17 +70,26 @@ class Surroundings:
         path = self.absolute(path)
         if not path or not self.contained:
             return path
-        mounts = self.launch.container.mounts if self.launch.container else ()
-        inside = [mount for mount in mounts if f"{path}/".startswith(mount.target.rstrip("/") + "/")]
-        best = max(inside, key=lambda mount: len(mount.target.rstrip("/")), default=None)
+        best = self.mount(path)
         if best is None or "/" not in best.source:
             return ""
-        source = best.source
+        return self.source(best) + path[len(best.target.rstrip("/")) :]
+
+    def mount(self, path: str) -> Mount | None:
+        """Return the mount that a path of the program's is on, None where it is on the image's own files."""
+        path = self.absolute(path)
+        mounts = self.launch.container.mounts if self.launch.container else ()
+        inside = [mount for mount in mounts if path and f"{path}/".startswith(mount.target.rstrip("/") + "/")]
+        return max(inside, key=lambda mount: len(mount.target.rstrip("/")), default=None)
+
+    def source(self, mount: Mount) -> str:
+        """Return the folder of this machine that a mount shows, without a slash at its end."""
+        source = mount.source
         if source == "~" or source.startswith("~/"):
             source = self._machine.home + source[1:]
         if not source.startswith("/"):
             source = posixpath.normpath(posixpath.join(self._environ.cwd or self.host.cwd(), source))
-        return source.rstrip("/") + path[len(best.target.rstrip("/")) :]
+        return source.rstrip("/")
 
     def hf_home(self) -> str:
         """Return huggingface_hub's own folder, as the program spells it."""

@@ -18,6 +18,10 @@ STACK_PACKAGES = ("torch", "vllm", "flashinfer")
 #: Places where uv and pipx keep the environments of the programs they run, not those of projects.
 _RUNNERS = re.compile(r"/(?:(?:archive|environments|builds)-v\d+|uv/tools|pipx/(?:venvs|\.cache))/")
 _CONDA_HOMES = ("miniforge3", "mambaforge", "miniconda3", "anaconda3", "micromamba", ".local/share/mamba")
+#: How an environment was chosen that the launch itself starts a program of.
+COMMAND = "the command"
+_CONTAINER = "a container is started: this program's own environment stands in"
+_CONDA_RUN = re.compile(r"(?:conda|mamba) run (?:.*? )?(-n|--name|-p|--prefix)[ =](\S+)")
 _CONDA_ROOTS = ("/opt/conda", "/opt/miniforge3", "/opt/miniconda3", "/opt/anaconda3")
 
 
@@ -76,7 +80,7 @@ def probe(host: Host, request: Request) -> Target:
         site_packages=interpreter.site_packages(host, python),
         include=interpreter.include(host, python),
         chosen_by=choice.by,
-        active=_is_active(host, choice.prefix, kind),
+        active=choice.by == COMMAND or _is_active(host, choice.prefix, kind),
         notes=(*choice.notes, *interpreter.notes(host, python)),
         lock_file=interpreter.lock_file(host, choice.prefix, kind),
     )
@@ -90,6 +94,8 @@ def _choose(host: Host, request: Request) -> _Choice:
     if request.python:
         return _from_python(host, request.python)
     found, notes = _active(host)
+    if request.launch is not None and (started := _of_launch(host, request.launch, found)):
+        return started
     return found or _first_on_path(host, notes)
 
 
@@ -195,6 +201,58 @@ def _from_python(host: Host, given: str) -> _Choice:
 
 def _is_python2(host: Host, python: str) -> bool:
     return basename(host.realpath(python)).startswith("python2")
+
+
+# --- what the launch starts ---------------------------------------------------------------------------------
+
+
+def _of_launch(host: Host, asked: Asked, active: _Choice | None) -> _Choice | None:
+    """Return the environment whose program the launch starts; None where that tells none.
+
+    A launch into a container starts nothing of this machine: any environment will do to ask about the rest.
+    """
+    from cudadoctor.probes import launch
+
+    read = launch.read(host, asked)
+    if read.contained:
+        return active or _Choice(host.own_prefix(), "", _CONTAINER)
+    if read.activated and (found := _activated(host, read.activated)):
+        return found
+    wrapped = _of_wrappers(host, read.wrappers)
+    if wrapped is not None or not read.argv:
+        return wrapped
+    name = read.argv[0]
+    place = which(host, _absolute(host, name) if "/" in name else name, _path(host))
+    python = _interpreter(host, _absolute(host, place)) if place else ""
+    if not python or _is_python2(host, python):
+        return None
+    prefix = _prefix_of(host, python)
+    if active is not None and host.realpath(active.prefix) == host.realpath(prefix):
+        return active
+    notes = (f"{active.by}={active.prefix} is active, and the command is of another",) if active else ()
+    return _Choice(prefix, python, COMMAND, notes)
+
+
+def _activated(host: Host, named: str) -> _Choice | None:
+    """Return the environment that a script activates; None where there is no such one."""
+    try:
+        prefix = _checked_prefix(host, named) if "/" in named else _named_conda(host, named)
+    except NoTarget:
+        return None
+    return _Choice(prefix, "", f"activated by the script: {named}")
+
+
+def _of_wrappers(host: Host, wrappers: tuple[str, ...]) -> _Choice | None:
+    """Return the environment that `conda run` names."""
+    for wrapper in wrappers:
+        if match := _CONDA_RUN.search(wrapper):
+            named, value = match[1] in ("-n", "--name"), match[2]
+            try:
+                prefix = _named_conda(host, value) if named else _checked_prefix(host, value)
+                return _Choice(prefix, "", match[0])
+            except NoTarget:
+                return None
+    return None
 
 
 # --- what is active, or first on PATH -----------------------------------------------------------------------
@@ -323,10 +381,21 @@ def _interpreter(host: Host, path: str) -> str:
     except OSError:
         head = b""  # a program may be run by those who cannot read it
     if head.startswith(b"#!"):
+        if named := _named_first(host, head):
+            return named
         lines = [line for line in head.decode("utf-8", "replace").splitlines() if not line.startswith("#")]
         words = re.findall(r"/[^\s\"';|&$()]*/python[\d.]*(?![\w./-])", "\n".join(lines))
         return next((word for word in reversed(words) if word != path and host.executable(word)), "")
     return path if basename(host.realpath(path)).startswith(("python", "pypy")) else ""
+
+
+def _named_first(host: Host, head: bytes) -> str:
+    """Return the interpreter in a script's first line, which installers write into `bin/vllm`, or ""."""
+    words = head.partition(b"\n")[0][2:].decode("utf-8", "replace").split()
+    if len(words) > 1 and basename(words[0]) == "env":
+        words = [which(host, words[-1], _path(host))]
+    python = words[0] if words else ""
+    return python if basename(python).startswith(("python", "pypy")) and host.executable(python) else ""
 
 
 def _prefix_of(host: Host, python: str) -> str:

@@ -6,12 +6,14 @@ Strings here are as the report has them: each rendering escapes what its own rea
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from cudadoctor.facts import (
     Environ,
     Gpu,
+    Launch,
     Live,
     Machine,
     Packages,
@@ -50,9 +52,13 @@ def heads(report: Report) -> Iterator[Head]:
     """Yield the head of a report: what was diagnosed, with which toolkit and which packages."""
     if report.replayed:
         yield Head("Replay", ("judged from a saved file: this machine was not looked at",))
-    yield _target(report)
-    yield _toolkit(report)
-    yield _stack(report)
+    launch = report.facts.launch
+    if isinstance(launch, Unknown) or not launch.contained:
+        yield _target(report)
+        yield _toolkit(report)
+        yield _stack(report)
+    if not isinstance(launch, Unknown):
+        yield _launch(launch)
     yield from _gpus(report)
     if isinstance(report.facts.live, Live):
         yield Head("Stages", tuple(map(_stage, report.facts.live.stages)))
@@ -68,6 +74,22 @@ def _stage(stage: Stage) -> str:
             return f"{name} failed"
         case _:
             return f"{name} not reached ({stage.message.partition(':')[0]})"
+
+
+def _launch(launch: Launch) -> Head:
+    """Return what is to be started; in a container nothing of this machine's environments counts."""
+    where = launch.source if launch.source != "command line" else ""
+    image = f"in {launch.image}" if launch.image else "in a container" if launch.container else ""
+    program = shlex.join(launch.argv[:3]) if launch.kind == "other" else _PROGRAMS[launch.kind]
+    parts = (program, launch.model, image, where)
+    return Head("Launch", tuple(part for part in parts if part))
+
+
+_PROGRAMS = {
+    "vllm-serve": "vllm serve",
+    "vllm-api-server": "vLLM's API server",
+    "vllm-llm": "vLLM's LLM class",
+}
 
 
 def _unknown(label: str, section: Unknown) -> Head:
@@ -285,6 +307,14 @@ def seen(source: str, detail: str) -> str:
 def remedy_text(remedy: Remedy) -> str:
     """Return what a remedy does, in its own words or by its values."""
     return remedy.summary or " ".join([f"{remedy.fix}:", *(f"{k}={v}" for k, v in remedy.values.items())])
+
+
+def advice(remedy: Remedy) -> tuple[str, str, str] | None:
+    """Return label, options and what they hold of a line of advice; None for any other remedy."""
+    if remedy.fix != "show" or "label" not in remedy.values:
+        return None
+    values = remedy.values
+    return values["label"], values.get("options", ""), values.get("holds", remedy.summary)
 
 
 class Remedies:

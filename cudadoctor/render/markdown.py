@@ -64,6 +64,10 @@ def _details(name: str, finding: Finding, remedies: common.Remedies, home: str) 
         source = common.tilde(evidence.source, home)
         yield f"  - seen: {_code(common.seen(source, common.tilde(evidence.detail, home)))}"
     for remedy in finding.remedies:
+        if told := common.advice(remedy):
+            label, options, holds = told
+            yield f"  - {label}: {', '.join(filter(None, (options and _code(options), _prose(holds))))}"
+            continue
         label = "help" if remedy.fix == "show" else "fix"
         if before := remedies.shown_with(name, remedy):
             yield f"  - {label}: same as {'above' if before == name else f'for {_code(before)}'}"

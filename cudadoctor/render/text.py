@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TextIO
 
-from cudadoctor.facts import Unknown
-from cudadoctor.findings import Finding
+from cudadoctor.findings import Evidence, Finding, Remedy
 from cudadoctor.outcomes import Crashed, Inconclusive, Outcome, Passed
+from cudadoctor.planning import evidence_of
 from cudadoctor.render import common
 from cudadoctor.render.page import COLOURS, Page, cells
 from cudadoctor.report import Report
@@ -40,8 +41,10 @@ def render(
     page.blank()
     column = 2 + max((cells(page.command(name)) for name in _names(report, verbose)), default=0) + 2
     remedies = common.Remedies()
+    # What the picture shows is not said again.
+    drawn = evidence_of(report.plan) if report.plan is not None and not verbose else ()
     for name, finding in report.findings():
-        _finding(page, column, name, finding, remedies)
+        _finding(page, column, name, finding, remedies, drawn)
     _others(page, column, report)
     if verbose:
         _uneventful(page, column, report)
@@ -81,14 +84,12 @@ def _head(page: Page, head: common.Head) -> None:
 
 def _memory(page: Page, report: Report) -> None:
     """Write how a launch will use the GPU's memory, where there is one to judge."""
-    if isinstance(report.facts.launch, Unknown):
+    if report.plan is None:
         return
     from cudadoctor.render import memory
 
-    told = memory.picture(report)
-    if told is None:
-        return
-    head, rows = told
+    told = memory.picture(report.plan)
+    head, rows, profiles = told
     page.text([("GPU memory   ", "bold")], page.shown(head), "", 13)
     bar = page.mark("bar")
     longest = max(row.columns for row in rows)
@@ -97,20 +98,44 @@ def _memory(page: Page, report: Report) -> None:
         page.line(
             [(f"  {row.label:<8} ", "dim"), (drawn, "cyan"), (f"  {row.size:<16} {row.remark}".rstrip(), "")]
         )
+    for line in profiles:
+        page.line([(f"  {page.shown(line)}", "dim")])
 
 
-def _finding(page: Page, column: int, name: str, finding: Finding, remedies: common.Remedies) -> None:
+def _finding(
+    page: Page, column: int, name: str, finding: Finding, remedies: common.Remedies,
+    drawn: Sequence[Evidence] = (),
+) -> None:  # fmt: skip
     kind = finding.severity.value
     word = "" if page.colours else f"{kind}: "
     page.entry(column, page.mark(kind), kind, name, word + page.shown(finding.summary))
     for evidence in finding.evidence:
-        page.labelled("seen", page.shown(common.seen(evidence.source, evidence.detail)))
+        if evidence not in drawn:
+            page.labelled("seen", page.shown(common.seen(evidence.source, evidence.detail)))
+    advice = [remedy for remedy in finding.remedies if common.advice(remedy) is not None]
+    _advice(page, advice)
     for remedy in finding.remedies:
+        if remedy in advice:
+            continue
         label = "help" if remedy.fix == "show" else "fix"
         if before := remedies.shown_with(name, remedy):
             page.labelled(label, "same as above" if before == name else f"same as for {page.shown(before)}")
         else:
             page.labelled(label, page.command(common.remedy_text(remedy)), whole=True)
+
+
+def _advice(page: Page, remedies: list[Remedy]) -> None:
+    """Write what would fit, with what it holds in a column of its own where there is room for one."""
+    told = [each for each in map(common.advice, remedies) if each is not None]
+    column = max((cells(options) for _, options, _ in told), default=0) + 5
+    for label, options, holds in told:
+        start = [(f"    {label:<12}", "dim"), (page.command(options), "green")]
+        if page.width and 16 + column + cells(holds) > page.width:
+            page.line(start)
+            page.text([(" " * 16, "")], page.shown(holds), "", 16)
+        else:
+            gap = " " * (column - cells(options)) if options else ""
+            page.line([*start, (f"{gap}{page.shown(holds)}", "")])
 
 
 def _others(page: Page, column: int, report: Report) -> None:

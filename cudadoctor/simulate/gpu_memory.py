@@ -27,7 +27,7 @@ from cudadoctor.simulate.kv_cache import (
     needed_bytes,
 )
 from cudadoctor.simulate.model_shape import LARGEST, Shape
-from cudadoctor.simulate.overhead import Part, default_utilization, overhead
+from cudadoctor.simulate.overhead import Part, batch_of, default_utilization, overhead
 from cudadoctor.simulate.weights import Range, weights_from_shape
 
 
@@ -152,6 +152,20 @@ def _outcome(
         return "no-kv-cache"
     if available.high < needed:
         return "too-long"
-    if layout.shape.recurrent and ends[1].num_blocks < (layout.flags.max_num_seqs or 0):
+    states = states_needed(layout, card)
+    if ends[1].num_blocks < states:
         return "too-many-sequences"
-    return "fits" if available.low >= needed else "may-fit"
+    return "fits" if available.low >= needed and ends[0].num_blocks >= states else "may-fit"
+
+
+def states_needed(layout: Layout, card: Card) -> int:
+    """Return how many blocks must be there, for a state of each sequence; 0 where that is not asked.
+
+    Graphs of the decoding are captured for all of them, so there must be one each (vllm-project/vllm pull
+    request 38270, merged in 2026-03; starts of 0.23.1, 0.25.1 and 0.28.0 that stop for it: issue 49064 and
+    kaito-project/kaito issue 2319). Whether releases before 0.23 ask is not known, 0.12.0 does not.
+    """
+    flags = layout.flags
+    if not layout.shape.recurrent or flags.enforce_eager or flags.release < (0, 23, 0):
+        return 0
+    return batch_of(flags, card.total, card.name).sequences

@@ -53,6 +53,9 @@ class Flags(Struct, frozen=True):
     mamba_ssm_cache_dtype: str = "auto"
     quantization: str = ""  #: the weights' format; "awq" is its plain kernel, where "awq_marlin" is not used
     cpu_offload_gb: float = 0
+    max_loras: int = 0  #: 0: --enable-lora is not given
+    max_lora_rank: int = 16
+    fully_sharded_loras: bool = False
     usage: str = ""  #: "server" (vllm serve), "llm" (the class LLM), or "" for unknown
     sampler: str = ""  #: "flashinfer" or "native" top-k/top-p sampling, or "" for unknown
     counts_graphs: bool | None = None  #: VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS
@@ -72,7 +75,8 @@ def checked(flags: Flags) -> Flags:
         "max_model_len", "max_num_seqs", "max_num_batched_tokens", "block_size", "kv_cache_memory_bytes",
         "tensor_parallel_size", "pipeline_parallel_size", "decode_context_parallel_size",
     )  # fmt: skip
-    for name in (*whole, "num_speculative_tokens", "draft_layers", "num_gpu_blocks_override"):
+    from_none = ("num_speculative_tokens", "draft_layers", "num_gpu_blocks_override", "max_loras")
+    for name in (*whole, *from_none, "max_lora_rank"):
         value, least = getattr(flags, name), 1 if name in whole else 0
         if value is None and not name.endswith("parallel_size"):
             continue

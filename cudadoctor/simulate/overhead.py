@@ -10,6 +10,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from cudadoctor.simulate.kv_cache import GIB, Flags
+from cudadoctor.simulate.lora import adapters
 from cudadoctor.simulate.model_shape import Shape
 from cudadoctor.simulate.weights import Range
 
@@ -17,7 +18,7 @@ from cudadoctor.simulate.weights import Range
 class Part(Struct, frozen=True):
     """One part of the overhead, and why it is as large as that."""
 
-    name: str  #: "activations", "non-torch", "CUDA graphs" or "loading"
+    name: str  #: "activations", "non-torch", "CUDA graphs" or "LoRA adapters"
     bytes: Range
     reason: str
 
@@ -57,7 +58,18 @@ def overhead(shape: Shape, flags: Flags, total: float, card: str, unified: bool)
     parts = [_activations(shape, flags, batch), _non_torch(flags, unified, total)]
     if counts_graphs(flags):
         parts.append(_graphs(shape, flags))
+    if flags.max_loras:
+        parts.append(_adapters(shape, flags))
     return tuple(parts)
+
+
+def _adapters(shape: Shape, flags: Flags) -> Part:
+    slots = adapters(shape, flags)
+    # Graphs are captured twice, with adapters and without (`cudagraph_specialize_lora` of 0.12.0).
+    again = _graphs(shape, flags).bytes.high if counts_graphs(flags) else 0.0
+    many = f"{flags.max_loras} adapters" if flags.max_loras > 1 else "one adapter"
+    reason = f"slots for {many} of rank {flags.max_lora_rank} in every linear layer"
+    return Part("LoRA adapters", Range(slots.low, slots.high + again), reason)
 
 
 def counts_graphs(flags: Flags) -> bool:
@@ -148,7 +160,9 @@ _GRAPHS_FEW, _GRAPHS_ALONE, _GRAPHS_TENSOR = 0.012, 0.020, 0.040
 
 def graphs_beside(shape: Shape, flags: Flags) -> float:
     """Return the bytes at most of CUDA graphs that come on top of the budget: where they are not counted."""
-    return 0.0 if flags.enforce_eager or counts_graphs(flags) else _graphs(shape, flags).bytes.high
+    if flags.enforce_eager or counts_graphs(flags):
+        return 0.0
+    return _graphs(shape, flags).bytes.high * (2 if flags.max_loras else 1)
 
 
 def _graphs(shape: Shape, flags: Flags) -> Part:

@@ -27,7 +27,7 @@ class Loading(Struct, frozen=True, omit_defaults=True):
     ended: Literal["plain", "as-asked", "as-stated", "mismatch", "no-config", "not-a-method", "cannot-tell"]
     method: str = ""  #: that the weights are loaded with
     faster: str = ""  #: the method that they could be converted to, where `--quantization` prevents it
-    files: tuple[str, ...] = ()  #: one of which would have to be there
+    files: tuple[str, ...] = ()  #: one of which would have to be there; none where config.json has to say it
     reason: str = ""
 
 
@@ -83,6 +83,8 @@ def _unstated(asked: str, methods: Methods, present: Sequence[str]) -> Loading:
     if not asked:
         return Loading("plain")
     files = methods.files.get(asked)
+    if asked in methods.bare:
+        return Loading("no-config", asked)
     if asked == _IN_FLIGHT or files == ():
         return Loading("as-asked", asked)
     if files is None:

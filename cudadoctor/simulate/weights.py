@@ -29,6 +29,9 @@ _FOUR_BITS = 0.9  #: what is narrower than this is a 4-bit format
 _ABOVE, _ABOVE_FOUR_BITS, _ABOVE_AT_LEAST = 0.01, 0.02, 0.15 * GIB
 #: Kernels for MXFP4 pad the experts' widths: a posted load of gpt-oss is 4 % above the sum.
 _ABOVE_PADDED = 0.06
+#: Above the sizes of a checkpoint's own tensors: rope caches and paddings, 0.006 to 0.2 GiB on one card in 20
+#: posted loads of models from 0.9 to 68 GiB whose tensors can be counted (the 0.2 GiB of one of 31 GiB).
+_ABOVE_INDEX = 0.005
 #: Below it, where tensors are left out that the sum counts.
 _BELOW = 0.005
 #: A vision tower that config.json does not describe: posted ones have 0.4 to 0.9 GiB.
@@ -89,9 +92,12 @@ def weights_from_shape(shape: Shape, flags: Flags) -> Range:
 def weights_from_index(size: float, flags: Flags) -> Range:
     """Return the bytes that one rank loads of a checkpoint of `size` bytes (its index's total_size)."""
     ranks = flags.tensor_parallel_size * flags.pipeline_parallel_size
-    # Loading adds rope caches and paddings. Norms, and keys where there are fewer heads than ranks, are on
-    # every rank; pipeline stages are not of equal size.
-    return Range(size / ranks * 0.995, size / ranks * (1.02 if ranks == 1 else 1.05) + 0.05 * GIB)
+    if ranks == 1:
+        share = _ABOVE_PADDED if flags.quantization == "mxfp4" else _ABOVE_INDEX
+        return Range(size * (1 - _BELOW), size * (1 + share) + _ABOVE_AT_LEAST)
+    # Norms, and keys where there are fewer heads than ranks, are on every rank; pipeline stages are not of
+    # equal size.
+    return Range(size / ranks * 0.995, size / ranks * 1.05 + 0.05 * GIB)
 
 
 def _count(shape: Shape, flags: Flags) -> _Parameters:

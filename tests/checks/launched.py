@@ -48,8 +48,8 @@ def judged(
     **more: Any,
 ) -> Outcome:
     """Return how a check ends on a launch beside vLLM 0.12.0."""
-    packages: Packages = installed.all_of(installed.one("vllm", "0.12.0"))
+    packages: Packages = more.pop("packages", None) or installed.all_of(installed.one("vllm", "0.12.0"))
     return judge(
         check, launch=given, model=held or model(), card=card, packages=packages, machine=gpus.host(),
-        driver=gpus.driver(), **more,
+        driver=more.pop("driver", None) or gpus.driver(), **more,
     )  # fmt: skip

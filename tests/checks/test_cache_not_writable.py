@@ -2,7 +2,7 @@
 
 import pytest
 
-from cudadoctor.facts import Hub, Storage, StoragePlace, Unknown
+from cudadoctor.facts import Hub, Model, Room, Storage, StoragePlace, Unknown
 from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Inconclusive, Outcome, Passed, Skipped
 from cudadoctor.testing import judge
@@ -105,3 +105,10 @@ def test_without_a_place_to_move_to_the_folder_itself_is_to_be_repaired() -> Non
     for others in ({"blocked": "/"}, {"source": "VLLM_CACHE_ROOT"}):
         told = place("vllm", **{**own, **others})
         assert one(look(seen=storage(told, spares=()))).remedies == ()
+
+
+def test_of_the_cache_of_a_launched_model_another_check_tells() -> None:
+    seen = storage(place("hf-hub", **BLOCKED))
+    refused = Model("Qwen/m", "absent", cache="/hub", room=Room("/home/ada/.cache", 1, False, "refused"))
+    assert isinstance(judge("cache-not-writable", storage=seen, hub=Hub("/hub"), model=refused), Passed)
+    assert look(seen=seen).findings

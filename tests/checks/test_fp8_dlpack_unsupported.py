@@ -11,6 +11,7 @@ from cudadoctor.facts import (
     BuildTools,
     CacheFolder,
     Caches,
+    Card,
     Compiler,
     Compilers,
     CompilerUse,
@@ -20,18 +21,22 @@ from cudadoctor.facts import (
     Gpu,
     HeaderDirectory,
     Target,
+    Unknown,
 )
 from cudadoctor.findings import Finding, Severity
 from cudadoctor.outcomes import Inconclusive, Outcome, Passed, Skipped
 from cudadoctor.testing import judge
 
 from .build import CUDA, PREFIX, SITE, compilers, environ, no_toolkits, one, packages, shown, toolkits, tools
+from .launched import RTX_3090, launch, model
 
 CACHE = "/home/ada/.cache/tvm-ffi"
 WHEEL = f"{SITE}/torch_c_dlpack_ext"
 CPU, GPU = (f"{CACHE}/libtorch_c_dlpack_addon_torch29-{device}-25ae710d.so" for device in ("cpu", "cuda"))
 TARGET = Target(PREFIX, "venv", f"{PREFIX}/bin/python3", "3.12", "/usr", (SITE,), "", "VIRTUAL_ENV", True)
 A_GPU = Driver("580.65", "/proc/driver/nvidia/version", gpus=(Gpu(0, "NVIDIA H100", "9.0"),))
+H100 = Card("h100", 79 << 30, "9.0", source="--gpu")
+L4 = Card("l4", 22 << 30, "8.9", source="--gpu")
 A_DEAD_GPU = structs.replace(A_GPU, gpus=())
 
 
@@ -184,3 +189,42 @@ def test_what_is_not_known_leaves_it_open() -> None:
     assert isinstance(look(dlpack(DlpackAddon("cpu", CPU, locked=True))), Inconclusive)
     nobody = Compilers({"c++": Compiler("c++", "/usr/bin/c++")}, (CompilerUse("torch", "link", "c++", ""),))
     assert isinstance(look(compilers=nobody), Inconclusive)
+
+
+def launched(dtype: str = "fp8", card: Card | Unknown = RTX_3090, **more: Any) -> Outcome:
+    """Judge a launch beside vLLM 0.12.0, in whose environment no add-on can be built."""
+    held = packages(torch="2.9.0+cu128", flashinfer="0.5.3", vllm=more.pop("version", "0.12.0"))
+    options = more.pop("options", {})
+    given = launch(**({"kv_cache_dtype": dtype} if dtype else {}), **options)
+    sections: dict[str, Any] = {"launch": given, "model": model(), "card": card, **more}
+    return look(compilers=a_compiler(path=""), packages=held, **sections)
+
+
+def test_a_launch_whose_cache_flashinfer_takes_will_stop() -> None:
+    for dtype in ("fp8", "fp8_e4m3", "fp8_e5m2"):
+        finding = one(launched(dtype), Severity.ERROR)
+        assert finding.summary.endswith("; this launch will stop with BufferError")
+        assert f"command line: kv_cache_dtype {dtype}, by FlashInfer" in shown(finding)
+        assert fixes(finding)[0] == INSTALL
+
+
+def test_nothing_is_said_of_a_launch_that_hands_it_no_fp8() -> None:
+    for dtype in ("", "auto"):
+        outcome = launched(dtype)
+        assert isinstance(outcome, Skipped) and "no FP8 KV cache" in outcome.reason
+    by_another = launched(card=H100)
+    assert isinstance(by_another, Skipped) and "taken by FLASH_ATTN" in by_another.reason
+    named = launched(card=L4, environ=environ(VLLM_ATTENTION_BACKEND="TRITON_ATTN"))
+    assert isinstance(named, Skipped) and "TRITON_ATTN" in named.reason
+    contained = structs.replace(launch(kv_cache_dtype="fp8"), image="vllm/vllm-openai:v0.12.0")
+    assert isinstance(launched(launch=contained), Skipped)
+
+
+def test_what_is_not_known_of_a_launch_leaves_the_warning() -> None:
+    for unsure in (
+        launched(card=Unknown("no GPU")), launched(model=Unknown("not here")), launched(model=model(None)),
+        launched("", card=H100, model=model(method="fp8")), launched(version="0.10.2"),
+        launched(launch=launch("other")), launched(card=H100, model=model(method="fp8")),
+        launched("nvfp4"), launched("", model=model(method="modelopt")),
+    ):  # fmt: skip
+        assert not one(unsure, Severity.WARNING).summary.endswith("BufferError")

@@ -3,7 +3,7 @@
 import pytest
 from msgspec import structs
 
-from cudadoctor.facts import CachedModel, Download, Hub, Unknown
+from cudadoctor.facts import CachedModel, Download, Hub, Model, Unknown
 from cudadoctor.findings import Severity
 from cudadoctor.outcomes import Inconclusive, Outcome, Passed, Skipped
 from cudadoctor.testing import judge
@@ -77,3 +77,12 @@ def test_many_models_are_one_finding() -> None:
 def test_a_dataset_is_fetched_as_one() -> None:
     data = CachedModel("squad", f"{ROOT}/datasets--squad", (PART,))
     assert one(look(data)).remedies[0].summary == "hf download squad --repo-type dataset"
+
+
+def test_of_the_model_that_is_launched_another_check_tells() -> None:
+    hub = Hub(ROOT, "the default", 9, models=(model(PART), model(PART, name="Qwen/other")))
+    launched = Model("Qwen/m", "cached", cache=ROOT)
+    finding = one(judge("model-download-incomplete", hub=hub, model=launched))
+    assert "Qwen/other" in finding.summary and "Qwen/m" not in finding.summary
+    elsewhere = structs.replace(launched, cache="/other")
+    assert "2 models" in one(judge("model-download-incomplete", hub=hub, model=elsewhere)).summary

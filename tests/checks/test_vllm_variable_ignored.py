@@ -1,11 +1,15 @@
 import shlex
+from typing import Any
 
-from cudadoctor.facts import Builds, Environ, UnknownVariable
+from msgspec import structs
+
+from cudadoctor.facts import Builds, Environ, UnknownVariable, Variable
 from cudadoctor.findings import Severity
-from cudadoctor.outcomes import Outcome, Passed, Skipped
+from cudadoctor.outcomes import Inconclusive, Outcome, Passed, Skipped
 from cudadoctor.testing import judge
 
 from .build import environ, one, packages, shown
+from .launched import launch
 
 ENVS = "/s/vllm/envs.py"
 
@@ -62,6 +66,44 @@ def test_asking_for_the_engine_that_is_left_is_no_fault() -> None:
 
 def test_a_plug_in_of_vllm_s_reads_variables_of_its_own() -> None:
     assert isinstance(look(environ(VLLM_SKIP_WARMUP="1"), vllm_gaudi="0.12.0"), Passed)
+
+
+def test_a_backend_s_name_has_to_be_right_to_the_letter() -> None:
+    for value, better in (
+        ("XFORMERS", "unset VLLM_ATTENTION_BACKEND"), ("", "unset VLLM_ATTENTION_BACKEND"),
+        ("FLASH_ATTN_VLLM_V1", "VLLM_ATTENTION_BACKEND=FLASH_ATTN"),
+        ("flashinfer", "VLLM_ATTENTION_BACKEND=FLASHINFER"),
+    ):  # fmt: skip
+        finding = one(reads(environ(VLLM_ATTENTION_BACKEND=value)), Severity.ERROR)
+        assert f"vLLM 0.12.0 will stop at VLLM_ATTENTION_BACKEND={value}" in finding.summary
+        assert finding.remedies[0].summary == better
+    for value in ("FLASHINFER", "TREE_ATTN", "OF_A_PLUG_IN"):
+        assert isinstance(reads(environ(VLLM_ATTENTION_BACKEND=value)), Passed)
+    assert isinstance(reads(environ(VLLM_ATTENTION_BACKEND="FLASH_ATTN_VLLM_V1"), "0.10.2"), Passed)
+
+
+def reads(variables: Environ, version: str = "0.12.0", **more: Any) -> Outcome:
+    """Judge variables that this vLLM reads."""
+    return judge(
+        "vllm-variable-ignored", packages=packages(vllm=version), builds=Builds(vllm_envs=ENVS),
+        environ=variables, **more,
+    )  # fmt: skip
+
+
+def test_what_a_launch_sets_is_left_out_there() -> None:
+    held = {"VLLM_ATTENTION_BACKEND": Variable("XFORMERS", "start.sh:4")}
+    given = structs.replace(launch(), variables=held)
+    finding = one(reads(environ("start.sh:4", VLLM_ATTENTION_BACKEND="XFORMERS"), launch=given))
+    assert "VLLM_ATTENTION_BACKEND (start.sh:4): VLLM_ATTENTION_BACKEND=XFORMERS" in shown(finding)
+    assert finding.remedies[0].summary == "leave VLLM_ATTENTION_BACKEND out"
+
+
+def test_a_container_has_a_vllm_and_variables_of_its_own() -> None:
+    set_here = environ(VLLM_ATTENTION_BACKEND="XFORMERS")
+    contained = structs.replace(launch(), image="vllm/vllm-openai:v0.12.0")
+    assert isinstance(reads(set_here, launch=contained), Skipped)
+    held = structs.replace(contained, variables={"VLLM_USE_V2": Variable("1", "compose.yaml:4")})
+    assert isinstance(reads(set_here, launch=held), Inconclusive)
 
 
 def test_is_silent_when_healthy_or_absent() -> None:

@@ -58,6 +58,15 @@ def test_the_report_replays_with_the_same_verdict(patient: Path, model: str, tmp
     assert verdict(first.stdout) == verdict(second.stdout) != []
 
 
+def test_a_plan_for_nothing_of_vllm_s_looks_at_no_card_model_or_port(patient: Path) -> None:
+    ran = run(
+        "preflight", "--no-config", "--prefix", str(patient), "--format", "json", "--", "python", "train.py"
+    )
+    facts = json.loads(ran.stdout)["facts"]
+    told = {facts[name]["reason"] for name in ("card", "model", "resources", "paths")}
+    assert told == {"the command is no launch of vLLM"} and facts["launch"]["kind"] == "other"
+
+
 def test_another_command_gets_the_environment_s_checks_alone(patient: Path) -> None:
     ran = run("preflight", "--no-config", "--prefix", str(patient), "--", "python", "train.py")
     assert "GPU memory" not in ran.stdout and "kv-cache" not in ran.stdout and ran.returncode in (0, 1)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.launch.read import SITE, VLLM
+
 from .test_fix import apply, conda, library, variables
 
 __all__ = ["conda", "library"]
@@ -218,3 +220,45 @@ def test_a_target_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
         [*ME, "--prefix", str(tmp_path / "none"), "--", "true"], capture_output=True, text=True
     )
     assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
+
+
+# --- the launch itself --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def vllm(healthy: Path) -> str:
+    """Return a `vllm` that only says that it was started, beside the source that its options are read off."""
+    site = healthy / "lib/python3.11/site-packages"
+    for path, text in {
+        **VLLM,
+        f"{SITE}/vllm-0.12.0.dist-info/METADATA": "Name: vllm\nVersion: 0.12.0\n",
+    }.items():
+        file = site / path.removeprefix(f"{SITE}/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    program = healthy / "bin/vllm"
+    program.write_text("#!/bin/sh\necho started\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_a_launch_that_will_stop_is_not_started(healthy: Path, vllm: str) -> None:
+    command = (vllm, "serve", "m", "--use-v2-block-manager")
+    ran = launch(healthy, *command)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "this vLLM has no option --use-v2-block-manager" in ran.stderr and "not started" in ran.stderr
+    assert launch(healthy, *command, options=("--ignore", "option-unknown")).stdout == "started\n"
+
+
+def test_what_cannot_be_told_stops_it_only_where_it_shall(healthy: Path, vllm: str) -> None:
+    command = (vllm, "serve", "an-org/a-model")
+    assert launch(healthy, *command).stdout == "started\n"
+    ran = launch(healthy, *command, options=("--strict",))
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "kv-cache-does-not-fit: cannot tell: " in ran.stderr and "not started" in ran.stderr
+
+
+def test_a_file_that_the_command_names_and_nobody_can_read_stops_nothing(healthy: Path) -> None:
+    alone = subprocess.run(["sh", "/no/such/script"], capture_output=True, text=True)
+    ran = launch(healthy, "sh", "/no/such/script")
+    assert (ran.returncode, ran.stderr) == (alone.returncode, alone.stderr)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cudadoctor.facts.launch import Launch
-from cudadoctor.launch import commands, containers
+from cudadoctor.launch import commands, containers, wrappers
 from cudadoctor.testing import FakeHost
 from tests.launch.read import noted, small, typed, values, variables
 
@@ -42,6 +42,10 @@ SERVE = "vllm serve Qwen/Qwen3-4B --max-model-len 4096 -tp 2"
         "uv run -m vllm.entrypoints.cli.main serve Qwen/Qwen3-4B --max-model-len 4096 -tp 2",
         f"uvx --from vllm {SERVE}",
         f"uv tool run {SERVE}",
+        f"cudadoctor run -- {SERVE}",
+        f"/opt/cudadoctor/bin/cudadoctor run --strict --ignore port-in-use -n vllm -- {SERVE}",
+        f"python3 -m cudadoctor run --prefix=/opt/vllm --no-env {SERVE}",
+        f"srun -n 1 cudadoctor run -- nice {SERVE}",
         f"conda run -n vllm --no-capture-output {SERVE}",
         f"conda run -p /opt/conda/envs/vllm --cwd /srv {SERVE}",
         f"micromamba run -n vllm {SERVE}",
@@ -91,6 +95,20 @@ def test_what_was_passed_through_is_told_outermost_first() -> None:
     assert launch.wrappers == ("nohup", "conda run -n 'my env'", "nice")
 
 
+def test_the_doctor_s_own_options_are_known_as_its_parser_has_them() -> None:
+    from cudadoctor.cli import build_parser
+
+    (commands_of,) = (each.choices for each in build_parser()._actions if isinstance(each.choices, dict))
+    options = [each for each in commands_of["run"]._actions if each.option_strings]
+    valued = {name for each in options if each.nargs != 0 for name in each.option_strings}
+    assert wrappers.WRAPPERS["cudadoctor run"].valued == valued
+
+
+def test_a_look_before_the_launch_is_not_taken_for_it() -> None:
+    text = "/opt/cudadoctor/bin/cudadoctor preflight -q -- vllm serve other && exec vllm serve m"
+    assert (typed(f"bash -c '{text}'").model, noted(typed(f"bash -c '{text}'"))) == ("m", set())
+
+
 def test_a_folder_that_the_command_changes_to_is_where_it_runs() -> None:
     assert typed("env -C /srv vllm serve ./m").folder == "/srv"
     assert typed("conda run --cwd /srv vllm serve m").folder == "/srv"
@@ -100,6 +118,7 @@ def test_a_folder_that_the_command_changes_to_is_where_it_runs() -> None:
 @pytest.mark.parametrize(
     "line",
     ["ls -l", "vllm bench serve", "vllm", "python train.py --model x", "docker ps", "python -c 'import vllm'",
+     "cudadoctor preflight -- vllm serve m", "cudadoctor check", "python -m cudadoctor env", "cudadoctor",
      "env A=b", "nohup", "make serve", "docker run", "python", "bash", "vllm chat"],
 )  # fmt: skip
 def test_any_other_command_is_left_alone(line: str) -> None:

@@ -17,7 +17,7 @@ from msgspec import structs
 from cudadoctor.facts import Variable
 from cudadoctor.facts.launch import Container, Mount
 from cudadoctor.facts.model import Model
-from cudadoctor.host import RealHost
+from cudadoctor.host import RealHost, Space
 from cudadoctor.probes.architectures import registry
 from cudadoctor.probes.model import decoded
 from cudadoctor.probes.safetensors import survey
@@ -203,6 +203,98 @@ def test_the_shells_variables_do_not_count_in_a_container(home: Home) -> None:
     assert home.model(contained(NAME)).token.source == ""
 
 
+def test_folders_that_may_have_been_meant_are_named(home: Home) -> None:
+    config(home.path / "models/Qwen3-4B")
+    (home.path / "models/Qwen3-4X").mkdir()
+    assert home.model("./models/Qwen3-4b").similar == ("./models/Qwen3-4B",)
+    assert home.model(str(home.path / "models")).similar == (str(home.path / "models/Qwen3-4B"),)
+    snapshot = cached(home.cache, NAME)
+    repository = snapshot.parent.parent
+    model = home.model(str(repository))
+    assert home.model("models").similar == ("models/Qwen3-4B",)
+    assert model.similar == (str(snapshot),) and model.config_flaw and model.config_flaw.kind == "missing"
+
+
+def test_a_folder_that_the_container_does_not_see_is_not_named(home: Home) -> None:
+    config(home.path / "models/qwen")
+    (home.path / "models/n").mkdir()
+    all_of_it = contained("/models/n", Mount("./models", "/models"))
+    assert home.model(all_of_it).similar == () and home.model(all_of_it).state == "folder"
+    slip = contained("/models/qwem", Mount("./models", "/models"))
+    assert home.model(slip).state == "absent" and home.model(slip).similar == ("/models/qwen",)
+    alone = contained("/models/qwem", Mount("./models/n", "/models/qwem"))
+    assert home.model(alone).similar == ()
+
+
+def test_what_is_quantised_as_asked_may_have_been_meant(home: Home) -> None:
+    config(home.path / "m")
+    config(home.path / "m-AWQ", {**PLAIN, "quantization_config": AWQ})
+    assert home.model(launch("./m", quantization="awq_marlin")).similar == ("./m-AWQ",)
+    assert home.model(launch("./m-AWQ", quantization="awq")).similar == home.model("./m").similar == ()
+    for name in ("Qwen/Qwen3-4B", "Qwen/Qwen3-4B-AWQ", "Qwen/Qwen3-4B-FP8"):
+        cached(home.cache, name)
+    assert home.model(launch("Qwen/Qwen3-4B", quantization="awq")).similar == ("Qwen/Qwen3-4B-AWQ",)
+
+
+# --- whether it can be written ------------------------------------------------------------------------------
+
+
+def user(given: Any, name: str, engine: str = "compose") -> Any:
+    changed = structs.replace(given.container, user=name, engine=engine)
+    return structs.replace(given, container=changed)
+
+
+def test_a_mounted_cache_is_written_by_the_containers_user(home: Home) -> None:
+    folder = home.path / "hf/hub"
+    folder.mkdir(parents=True)
+    mine, group = folder.stat().st_uid, folder.stat().st_gid
+    given = contained(NAME, Mount("./hf", "/hf"), HF_HOME="/hf")
+    for mode, name, writable in (
+        (0o755, "4321", False), (0o755, "4321:4321", False), (0o777, "4321", True), (0o755, str(mine), True),
+        (0o775, f"4321:{group}", True), (0o755, f"4321:{group}", False), (0o775, "4321", None),
+        (0o755, "0", True), (0o755, "root", True), (0o755, "", None), (0o755, "vllm", None),
+    ):  # fmt: skip
+        folder.chmod(mode)
+        room = home.model(user(given, name)).room
+        assert room and room.writable is writable, (oct(mode), name)
+        assert bool(room.why) == (writable is False)
+    folder.chmod(0o755)
+    told = home.model(user(given, "4321")).room
+    assert (
+        told
+        and told.detail == f"{folder} belongs to user {mine} (mode 0755), and the container's user is 4321"
+    )
+
+
+def test_a_mount_that_is_not_there_is_made_for_root(home: Home) -> None:
+    given = contained(NAME, Mount("./new", "/hf"), HF_HOME="/hf")
+    room = home.model(user(given, "4321")).room
+    assert room and (room.writable, room.why) == (False, "made-for-root") and room.folder == str(home.path)
+    podman = home.model(user(given, "4321", "podman")).room
+    assert podman and podman.writable is None
+
+
+def test_a_mount_may_be_read_only(home: Home) -> None:
+    (home.path / "hf").mkdir()
+    room = home.model(contained(NAME, Mount("./hf", "/hf", read_only=True), HF_HOME="/hf")).room
+    assert room and (room.writable, room.why) == (False, "mounted-read-only")
+
+
+def test_a_file_system_that_is_mounted_read_only_is_told(home: Home) -> None:
+    home.given = FakeHost(
+        {f"{home.cache}/": b""}, home=str(home.path), spaces={"/": Space(1, 5, read_only=True)}
+    )
+    room = home.model(NAME).room
+    assert room and (room.writable, room.why, room.free_bytes) == (False, "read-only", 5)
+
+
+def test_the_download_folder_is_written_to_even_where_all_is_there(home: Home) -> None:
+    for cache in (home.cache, home.path / "big"):
+        shards(cached(cache, NAME), [5000])
+    assert home.model(NAME).room is None
+    assert home.model(launch(NAME, download_dir="big")).room
+
+
 # --- what it says -------------------------------------------------------------------------------------------
 
 
@@ -288,6 +380,45 @@ def test_the_files_beside_the_config_are_noted(home: Home) -> None:
     (home.path / "m/generation_config.json").write_text("{}")
     model = home.model("m")
     assert model.tokenizer is True and model.generation_config is True
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.model", "tiktoken.model", "vocab.txt", "qwen.tiktoken", "tokenization_kimi.py",
+             "spiece.model", "sentencepiece.bpe.model", "tekken.json", "tokenizer_config.json"]
+)  # fmt: skip
+def test_a_tokenizer_has_many_names(home: Home, name: str) -> None:
+    (config(home.path / "m") / name).write_text("")
+    assert home.model("m").tokenizer is True
+
+
+@pytest.mark.parametrize(("content", "kind"), [(b"", "empty"), (b"{", "garbled"), (None, "missing")])
+def test_what_is_wrong_with_the_config_itself_is_told(home: Home, content: bytes | None, kind: str) -> None:
+    path = config(home.path / "m") / "config.json"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    found = home.model("m").config_flaw
+    assert found and (found.kind, found.path) == (kind, str(path))
+
+
+def test_what_a_whole_repository_has_tells_that_all_of_it_was_fetched(home: Home) -> None:
+    config(home.path / "m")
+    assert not home.model("m").whole
+    (home.path / "m/README.md").write_text("")
+    assert home.model("m").whole
+
+
+def test_what_would_be_downloaded_and_what_no_download_mends_are_told_apart(home: Home) -> None:
+    snapshot = cached(home.cache, NAME)
+    shards(snapshot, [5000, 6000, 7000])
+    (snapshot / "model-00002-of-00003.safetensors").unlink()
+    os.truncate(snapshot / "model-00003-of-00003.safetensors", 100)
+    model, offline = home.model(NAME), home.model(launch(NAME, {"HF_HUB_OFFLINE": "1"}))
+    assert [flaw.kind for flaw in model.staying] == ["truncated"] and model.may_download
+    assert [flaw.kind for flaw in offline.staying] == ["missing", "truncated"]
+    assert offline.to_come_bytes == 0 and model.to_come_bytes
+    assert home.model("Qwen/Nowhere").to_come_bytes is None
 
 
 def test_quantisation_may_be_stated_in_a_file_of_its_own(home: Home) -> None:

@@ -18,6 +18,7 @@ from cudadoctor.facts import Environ, Machine
 from cudadoctor.facts.model import HubAnswer, Model
 from cudadoctor.probes.online import ask
 from cudadoctor.probes.surroundings import Surroundings
+from cudadoctor.testing import judge
 from tests.probes.checkpoints import COMMIT, DEPLOYED, INDEX, PLAIN, Home, launch
 from tests.real.conftest import _do_without
 
@@ -293,3 +294,23 @@ def test_without_huggingface_hub_it_says_so() -> None:
     script = Path(cudadoctor.__file__).parent / "child/hub.py"
     ran = subprocess.run([sys.executable, "-I", script, json.dumps(order)], capture_output=True, check=True)
     assert json.loads(ran.stdout)["ended"] == "not-installed"
+
+
+@pytest.mark.parametrize(
+    ("code", "token", "ended"),
+    [("GatedRepo", "", "hub-token-missing"), ("GatedRepo", "hf_abc", "hub-token-missing"),
+     ("", "", "hub-token-missing"), ("RepoNotFound", "hf_abc", "model-not-found")],
+)  # fmt: skip
+def test_what_the_hub_refuses_is_one_finding(home: Home, hub: Hub, code: str, token: str, ended: str) -> None:
+    status = 404 if code == "RepoNotFound" else 401
+    hub.replies["/config.json"] = (status, {"X-Error-Code": code, "Content-Length": "0"}, b"")
+    given = launch(NAME, {"HF_ENDPOINT": hub.url, "HF_TOKEN": token})
+    sections: dict[str, Any] = {
+        "launch": given,
+        "model": home.model(given, online=True),
+        "environ": Environ({}, ""),
+    }
+    names = ("hub-token-missing", "model-not-found")
+    found = {name: judge(name, **sections).findings for name in names}
+    (finding,) = found.pop(ended)
+    assert list(found.values()) == [()] and "hf_abc" not in repr(finding)

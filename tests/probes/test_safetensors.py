@@ -223,3 +223,36 @@ def test_headers_beyond_their_room_are_not_read(tmp_path: Path) -> None:
         raw = b'{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}'.ljust(24_000_000)
         (tmp_path / f"m{at}.safetensors").write_bytes(struct.pack("<Q", len(raw)) + raw + b"abc")
     assert looked(tmp_path).tensor_bytes == 12
+
+
+def test_shards_without_an_index_are_counted_by_their_numbers(tmp_path: Path) -> None:
+    shards(tmp_path, [100, 200, 300])
+    (tmp_path / INDEX).unlink()
+    found = looked(tmp_path)
+    assert found.tensor_bytes == 600 and not found.flaws
+    (tmp_path / "model-00002-of-00003.safetensors").unlink()
+    found = looked(tmp_path)
+    (flaw,) = found.flaws
+    assert flaw.kind == "missing" and flaw.path.endswith("model-00002-of-00003.safetensors")
+    assert (found.files, found.present, found.tensor_bytes, found.to_come_bytes) == (3, 2, None, None)
+
+
+def test_numbers_may_begin_at_nought_and_tell_nothing_beside_other_names(tmp_path: Path) -> None:
+    for name in ("model-00000-of-00002.safetensors", "model-00001-of-00002.safetensors"):
+        tensors(tmp_path / name, {name: 10})
+    assert not looked(tmp_path).flaws
+    tensors(tmp_path / "more.safetensors", {"x": 10})
+    (tmp_path / "model-00001-of-00002.safetensors").unlink()
+    assert not looked(tmp_path).flaws
+
+
+def test_a_number_of_shards_that_none_has_is_bounded(tmp_path: Path) -> None:
+    tensors(tmp_path / "model-00001-of-99999.safetensors", {"x": 10})
+    assert looked(tmp_path).flawed == 1999
+
+
+def test_what_git_leaves_for_git_lfs_is_told_as_such(tmp_path: Path) -> None:
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4976698672\n"
+    (tmp_path / "model.safetensors").write_text(text)
+    (flaw,) = looked(tmp_path).flaws
+    assert flaw.kind == "garbled" and "git-lfs" in flaw.detail

@@ -4,11 +4,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from cudadoctor.knowledge.gpus import GPUS, find
 from cudadoctor.simulate.advice import Machine, Task, advise, longest_context, most_users, planned
 from cudadoctor.simulate.gpu_memory import OUTCOMES, Card, plan
 from cudadoctor.simulate.kv_cache import GIB, Flags
+from cudadoctor.simulate.lora import adapters
 from cudadoctor.simulate.model_shape import read_shape
 from cudadoctor.simulate.overhead import batch_of
 from cudadoctor.simulate.weights import Range, UnknownWeights, weights_from_index, weights_from_shape
@@ -145,7 +147,7 @@ def test_less_free_than_the_budget_is_its_own_outcome_and_lower_utilisation_help
     assert planned(busy).outcome == "not-free"
     found = advise(busy, Machine())
     assert found.raise_utilization is False
-    assert dict(found.advice[0].changes) == {"gpu_memory_utilization": 0.59}
+    assert dict(found.advice[0].changes) == {"gpu_memory_utilization": 0.55}, "0.59, less context and graphs"
 
 
 def test_several_cards_are_advised_where_one_is_too_small() -> None:
@@ -157,7 +159,7 @@ def test_several_cards_are_advised_where_one_is_too_small() -> None:
 
 
 def test_host_memory_is_advised_only_where_it_is_free_and_works() -> None:
-    asked = on_a_3090(0.90)
+    asked = on_a_3090(0.90, max_model_len=32768)
     with_room, without = advise(asked, FP8), advise(asked, Machine(("fp8",), host_free=0.5 * GIB))
     assert any("cpu_offload_gb" in dict(one.changes) for one in with_room.advice)
     assert not any("cpu_offload_gb" in dict(one.changes) for one in without.advice)
@@ -166,15 +168,137 @@ def test_host_memory_is_advised_only_where_it_is_free_and_works() -> None:
     )
 
 
+def served(config: Config, name: str, version: str = "0.12.0", **flags: Any) -> Task:
+    return task(config, name, vllm=version, usage="server", **flags)
+
+
+def told(asked: Task, machine: Machine = FP8) -> list[tuple[str, dict[str, object]]]:
+    return [(one.kind, dict(one.changes)) for one in advise(asked, machine).advice]
+
+
+def test_the_least_utilisation_that_surely_starts_is_what_would_fit() -> None:
+    asked = served(
+        QWEN25_32B, "rtx-3090", quantization="awq", max_model_len=4096, gpu_memory_utilization=0.75
+    )
+    first, *more = told(asked)
+    assert first == ("would fit", {"gpu_memory_utilization": 0.9}), "a round one, and no more than needed"
+    assert not planned(asked, gpu_memory_utilization=0.85).fits
+    assert more[0] == ("more room", {"gpu_memory_utilization": 0.9, "kv_cache_dtype": "fp8"})
+    assert more[1] == ("more room", {"gpu_memory_utilization": 0.9, "max_num_seqs": 16})
+    assert {kind for kind, _ in told(asked, Machine())} == {"would fit", "more room"}
+    assert not any("kv_cache_dtype" in changes for _, changes in told(asked, Machine()))
+
+
+def test_more_room_is_clearly_more() -> None:
+    for asked in (on_a_3090(0.75), on_a_3090(0.9, max_model_len=32768, max_num_seqs=256)):
+        first, *more = advise(asked, FP8).advice
+        tokens = [one.plan.at_least.tokens for one in more if one.kind == "more room"]
+        assert tokens
+        assert min(tokens) >= 1.3 * first.plan.at_least.tokens
+
+
+def test_of_changes_that_help_together_none_is_idle() -> None:
+    asked = served(
+        QWEN3_4B, "rtx-4090-laptop", quantization="fp8", max_model_len=131072, gpu_memory_utilization=0.85,
+        max_num_batched_tokens=8192,
+    )  # fmt: skip
+    kept = next(changes for _, changes in told(asked) if "max_model_len" not in changes)
+    assert len(kept) > 1
+    assert planned(asked, **kept).fits
+    for name in kept:
+        assert not planned(asked, **{key: kept[key] for key in kept if key != name}).fits
+
+
+def test_a_length_is_advised_beside_what_keeps_it() -> None:
+    flags: dict[str, Any] = {"quantization": "awq", "max_model_len": 32768}
+    kinds = [kind for kind, _ in told(served(QWEN25_32B, "rtx-3090", **flags))]
+    changes = [changes for _, changes in told(served(QWEN25_32B, "rtx-3090", **flags))]
+    assert kinds[:2] == ["would fit", "would fit"]
+    assert len(kinds) <= 4
+    assert [("max_model_len" in each) for each in changes[:2]] == [True, False]
+    length = changes[0]["max_model_len"]
+    assert isinstance(length, int)
+    assert length % 512 == 0
+
+
+def test_ranks_are_those_that_divide_the_heads_and_the_cards() -> None:
+    two, three = (
+        Task(shape(QWEN3_32B), Flags("0.12.0", max_model_len=8192, usage="server"), card("a10g", count=count))
+        for count in (2, 7)
+    )
+    assert advise(two, Machine(offload=False)).advice == ()
+    assert told(three, Machine(offload=False))[0] == ("would fit", {"tensor_parallel_size": 4})
+
+
+def test_two_cards_with_a_shorter_length_come_before_weights_in_host_memory() -> None:
+    two = Task(
+        shape(QWEN3_32B), Flags("0.12.0", quantization="fp8", usage="server"), card("rtx-3090", count=2)
+    )
+    assert planned(two).outcome == "weights-do-not-fit"
+    (_, first), *_ = told(two)
+    assert first["tensor_parallel_size"] == 2
+    assert "cpu_offload_gb" not in first
+
+
+def test_where_memory_is_held_less_is_advised_only_where_that_is_enough() -> None:
+    flags: dict[str, Any] = {"quantization": "awq", "max_model_len": 8192, "gpu_memory_utilization": 0.9}
+    asked = task(QWEN25_7B, "rtx-3090", 6.0, vllm="0.12.0", **flags)
+    found = advise(asked, Machine())
+    assert (found.advice, found.raise_utilization, found.needs) == ((), None, None)
+
+
+def test_what_only_may_start_is_called_so() -> None:
+    asked = served(
+        QWEN25_32B, "rtx-3090", quantization="awq", max_model_len=16384, gpu_memory_utilization=0.88,
+        max_num_seqs=1, enforce_eager=True,
+    )  # fmt: skip
+    for kind, changes in told(asked, Machine(offload=False)):
+        found = planned(asked, **changes)
+        assert found.may_fit if kind == "may fit" else found.fits
+
+
+# --- LoRA ---------------------------------------------------------------------------------------------------
+
+
+def test_adapters_take_their_slots_whether_or_not_there_are_any() -> None:
+    flags = Flags("0.12.0", max_model_len=4096, quantization="awq", max_loras=1, max_lora_rank=16)
+    found = adapters(AWQ_32B, flags)
+    # Of each of 64 layers, for one rank: q, k and v 3 x 5120 + 7168, o 5120 + 5120, gate and up 2 x 5120 +
+    # 2 x 27648, down 27648 + 5120: `create_lora_weights` of vLLM 0.12.0, by hand.
+    assert found.low == 64 * 131_072 * 16 * 2
+    assert found.low < found.high < 1.2 * found.low
+    four = adapters(AWQ_32B, structs.replace(flags, max_loras=4, max_lora_rank=64))
+    assert four.low == 16 * found.low
+
+
+def test_half_of_an_adapter_s_matrices_is_divided_over_the_ranks() -> None:
+    flags = Flags("0.12.0", max_loras=1, tensor_parallel_size=2)
+    alone, two = (adapters(AWQ_32B, structs.replace(flags, tensor_parallel_size=size)).low for size in (1, 2))
+    sharded = adapters(AWQ_32B, structs.replace(flags, fully_sharded_loras=True)).low
+    assert alone / 2 == sharded < two < alone
+
+
+def test_adapters_are_a_part_of_the_plan_and_fewer_of_them_are_advised() -> None:
+    asked = on_a_3090(0.90, max_num_batched_tokens=2048, max_num_seqs=16, max_loras=8, max_lora_rank=64)
+    assert "LoRA adapters" in [part.name for part in planned(asked).overhead]
+    assert not planned(asked).may_fit
+    assert planned(asked, max_loras=0).fits
+    assert any("max_loras" in changes for _, changes in told(asked))
+
+
+def test_experts_have_slots_too() -> None:
+    flags = Flags("0.12.0", max_loras=1)
+    assert adapters(shape(QWEN3_NEXT_80B), flags).low > 10 * adapters(shape(QWEN3_4B), flags).low
+    assert adapters(shape(DEEPSEEK_V2_LITE), flags).low > 0
+
+
 def test_what_fits_needs_no_advice() -> None:
     assert advise(task(QWEN25_7B, "l40s", vllm="0.12.0", max_model_len=4096), FP8).advice == ()
 
 
 def test_one_user_gets_a_longer_context_than_many_and_many_are_more() -> None:
-    asked = on_a_3090(0.90)
-    one, many = longest_context(asked, FP8), most_users(asked, FP8, 1024)
-    assert one is not None
-    assert many is not None
+    asked = on_a_3090(0.95, max_num_batched_tokens=2048)
+    (*_, one), (*_, many) = longest_context(asked, FP8), most_users(asked, FP8, 1024)
     assert one.sure
     assert many.sure
     assert one.plan.max_model_len > 4 * many.plan.max_model_len
@@ -188,6 +312,9 @@ def test_a_hybrid_needs_a_block_of_state_for_every_sequence() -> None:
     flags = Flags(vllm="0.26.0", max_model_len=512, max_num_seqs=1024, max_num_batched_tokens=2048)
     small = Task(shape(QWEN3_NEXT_80B), flags, Card(82 * GIB), checkpoint=72 * GIB)
     assert planned(small).outcome == "too-many-sequences"
+    assert planned(small, vllm="0.12.0").outcome != "too-many-sequences", "that release does not ask"
+    assert planned(small, enforce_eager=True).outcome != "too-many-sequences", "no graphs are captured"
+    assert planned(small, max_num_seqs=None, max_num_batched_tokens=8192).outcome == "too-many-sequences"
     assert any("max_num_seqs" in dict(one.changes) for one in advise(small, Machine()).advice)
 
 

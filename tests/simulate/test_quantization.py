@@ -93,3 +93,10 @@ def test_a_vllm_whose_source_is_not_understood_makes_no_mismatch() -> None:
     stated = Quantization("awq", "config.json", AWQ)
     assert loading(stated, "gptq", Methods("")).ended == "cannot-tell"
     assert loading(None, "awq", Methods("")).ended == "cannot-tell"
+
+
+def test_a_method_that_cannot_be_made_without_a_config_has_no_file_to_name() -> None:
+    known = structs.replace(
+        METHODS, files={**METHODS.files, "compressed-tensors": ()}, bare=("compressed-tensors",)
+    )
+    assert loading(None, "compressed-tensors", known) == Loading("no-config", "compressed-tensors")

@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from cudadoctor.declare import check
 from cudadoctor.facts import Card, Launch, Machine, Model, Packages
 from cudadoctor.findings import Finding, Severity
-from cudadoctor.planning import advice_of, evidence_of, in_gib, plan_of, remedies_of, task_of
+from cudadoctor.planning import (
+    advice_of,
+    called,
+    described,
+    evidence_of,
+    in_gib,
+    nowhere,
+    plan_of,
+    remedies_of,
+    task_of,
+)
 
 
 @check
@@ -24,19 +34,19 @@ def weights_do_not_fit(
     The sizes of the `*.safetensors` files against `nvidia-smi --query-gpu=memory.total --format=csv`.
 
     ## What helps
-    What is printed, as far as anything does: more GPUs (`--tensor-parallel-size`), weights of fewer bits, or
-    a part of them in the system's memory (`--cpu-offload-gb`), which is slow.
+    What is printed, as far as anything does: more GPUs (`--tensor-parallel-size`), a part of the weights in
+    the system's memory (`--cpu-offload-gb`), which is slow, or a larger card. Beside that: weights of fewer
+    bits, which is another checkpoint.
     """
     task = task_of(launch, model, card, packages)
     plan = plan_of(task)
     if plan.outcome != "weights-do-not-fit":
         return
-    advised = advice_of(task, machine, card)
-    needs = f"; the smallest card that would do has {in_gib(advised.needs)}" if advised.needs else ""
+    advised = advice_of(task, launch, model, card, packages, machine)
     yield Finding(
-        f"{in_gib(plan.weights.low)} of weights do not fit on {card.name or 'the card'}, "
-        f"which has {in_gib(card.total_bytes or 0)}{needs}",
+        f"{in_gib(plan.weights.low)} of weights do not fit on {called(card)} "
+        f"({in_gib(card.total_bytes or 0)}){nowhere(advised)}",
         Severity.ERROR,
-        evidence_of(plan, card),
-        remedies_of(advised, card),
+        evidence_of(described(launch, model, card, packages)),
+        remedies_of(advised, task, launch),
     )
