@@ -21,6 +21,7 @@ from typing import NamedTuple
 from benchmarks.injections import add_links, variables
 from benchmarks.injections import make_environment as make_broken
 from benchmarks.synthetic import make_environment
+from tests.probes.checkpoints import DEPLOYED, config, shards
 from tests.real import fake_nvml
 
 JSON = ("-m", "cudadoctor", "check", "--format", "json", "--no-config")
@@ -75,7 +76,9 @@ def main() -> int:
     options = parser.parse_args()
     _compile()
     with tempfile.TemporaryDirectory() as folder:
-        broken = _against_the_floor(options.prefix, options.runs, _with_a_driver(Path(folder)))
+        with_a_driver = _with_a_driver(Path(folder))
+        broken = _against_the_floor(options.prefix, options.runs, with_a_driver)
+        broken += _of_launches(options.prefix, options.runs, with_a_driver)
     broken += _against_size(options.runs)
     broken += _against_check(options.runs)
     for line in broken:
@@ -132,6 +135,40 @@ def _against_the_floor(prefix: str, runs: int, with_a_driver: dict[str, str]) ->
         limits.append(("check / torch collect_env", text.seconds / medians[peer.name].seconds, 0.1))
     else:
         print("skipped: the target has no torch to run collect_env with")
+    return [line for row in limits if (line := _judge(*row))]
+
+
+def _of_launches(prefix: str, runs: int, with_a_driver: dict[str, str]) -> list[str]:
+    """Compare a preflight of vLLM, and a run of next to nothing, with the check of the environment alone."""
+    target = ("--prefix", prefix) if prefix else ()
+    me = (sys.executable, "-m", "cudadoctor")
+    with tempfile.TemporaryDirectory() as folder:
+        model = config(Path(folder, "model"), DEPLOYED["Qwen/Qwen2.5-32B-Instruct-AWQ"])
+        (model / "tokenizer.json").write_text("{}")
+        shards(model, [int(4.5 * (1 << 30))] * 4)  # all holes
+        launch = ("vllm", "serve", str(model), "--max-model-len", "4096", "--gpu-memory-utilization", "0.75")
+        cases = [
+            Case("check --format json, again", (me[0], *JSON, *target), environ=with_a_driver),
+            Case(
+                "preflight --format json",
+                (*me, "preflight", "--format", "json", "--no-config", *target, "--", *launch),
+                environ=with_a_driver,
+            ),
+            Case(
+                "run -- true",
+                (*me, "run", "--no-config", "--fail-on", "never", *target, "--", "true"),
+                environ=with_a_driver,
+            ),
+            Case("true", ("true",)),
+        ]
+        medians = measure(cases, runs, dict(os.environ))
+    for name, run in medians.items():
+        print(f"{run.seconds * 1000:9.1f} ms {run.peak_mib:7.1f} MiB  {name}")
+    check, preflight, started, alone = (medians[case.name].seconds for case in cases)
+    limits = [
+        ("preflight / check --format json", preflight / check, 1.5),
+        ("(run -- true) without true / check --format json", (started - alone) / check, 1.5),
+    ]
     return [line for row in limits if (line := _judge(*row))]
 
 
