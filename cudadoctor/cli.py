@@ -125,6 +125,10 @@ def _check(commands: argparse._SubParsersAction[_Parser]) -> None:
         "names", nargs="*", metavar="NAME", help="run only these checks (see: cudadoctor list)"
     )
     _target(parser)
+    _report(parser)
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=["text", "json", "markdown"], default="text", help="default: text"
     )
@@ -228,13 +232,7 @@ def _preflight(commands: argparse._SubParsersAction[_Parser]) -> None:
     _launch(parser)
     parser.add_argument("--online", action="store_true", help="ask the hub for config and index of the model")
     _target(parser)
-    parser.add_argument(
-        "--format", choices=["text", "json", "markdown"], default="text", help="default: text"
-    )
-    _judging(parser)
-    volume = parser.add_mutually_exclusive_group()
-    volume.add_argument("-q", "--quiet", action="store_true", help="one line a finding, nothing when healthy")
-    volume.add_argument("-v", "--verbose", action="store_true", help="every check with its reason and time")
+    _report(parser)
     parser.set_defaults(names=[])
 
 

@@ -36,11 +36,9 @@ def task_of(launch: Launch, model: Model, card: Card, packages: Packages) -> Tas
 
     if launch.kind == "other":
         raise Skip("the command is no launch of vLLM")
-    if model.config is None:
-        raise CannotTell(without_config(model))
+    shape = shape_of(model)
     if card.total_bytes is None:
         raise CannotTell(f"how much memory {card.name or 'the card'} has is not known (see --gpu-memory)")
-    shape = _shape(model)
     flags = _flags(launch, model, card, packages)
     # What is quantised while it is loaded has other sizes than the files.
     as_stored = model.weights is not None and not (flags.quantization and model.quantization is None)
@@ -50,9 +48,12 @@ def task_of(launch: Launch, model: Model, card: Card, packages: Packages) -> Tas
     return _automatic(task) if _asks_for_automatic(launch) else task
 
 
-def _shape(model: Model) -> Shape:
+def shape_of(model: Model) -> Shape:
+    """Return what the planner takes of config.json; raise CannotTell where there is none it can read."""
     from cudadoctor.simulate.model_shape import UnreadableShape, read_shape
 
+    if model.config is None:
+        raise CannotTell(without_config(model))
     try:
         return read_shape(model.config)
     except UnreadableShape as error:

@@ -53,7 +53,12 @@ def load(launch: bool = True) -> Registry:
     """Load every check, those of launches only if asked; a name that is taken, or no check, is a failure."""
     if launch:
         return Registry(*_all((CHECKS, LAUNCH_CHECKS), Check))
-    return Registry(*_all((CHECKS,), Check), _names(LAUNCH_CHECKS))
+    return Registry(*_all((CHECKS,), Check), launch_checks())
+
+
+def launch_checks() -> tuple[str, ...]:
+    """Return the names of our own checks that judge launches."""
+    return tuple(name.replace("_", "-") for name in _modules(LAUNCH_CHECKS))
 
 
 def load_fixes() -> Fixes:
@@ -96,10 +101,6 @@ def _modules(group: str) -> list[str]:
     folders = importlib.import_module(group).__path__
     files = [file for folder in folders for file in os.listdir(folder)]
     return sorted(file[:-3] for file in files if file.endswith(".py") and not file.startswith("_"))
-
-
-def _names(group: str) -> tuple[str, ...]:
-    return tuple(name.replace("_", "-") for name in _modules(group))
 
 
 def _plugins(group: str, kind: type[T]) -> Iterator[tuple[str, str, T | str]]:

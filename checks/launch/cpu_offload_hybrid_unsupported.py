@@ -9,7 +9,7 @@ from cudadoctor.attention import variable_of
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Environ, Launch, Model, Packages
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
-from cudadoctor.planning import version_of
+from cudadoctor.planning import shape_of, version_of
 from cudadoctor.versions import numbers
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def cpu_offload_hybrid_unsupported(
     release = numbers(version)
     if (launch.number(_OPTION) or 0) <= 0 or release >= _FREE:
         return
-    shape = _shape(model)
+    shape = shape_of(model)
     if not _groups(launch, shape):
         return
     older = release < _ONE_ENGINE and (
@@ -73,17 +73,6 @@ def _groups(launch: Launch, shape: Shape) -> bool:
     if changing := [name for name in _MAY_BE_ONE if name in launch.options]:
         raise CannotTell(f"with {changing[0]} the KV cache may have one group after all")
     return True
-
-
-def _shape(model: Model) -> Shape:
-    from cudadoctor.simulate.model_shape import UnreadableShape, read_shape
-
-    if model.config is None:
-        raise CannotTell(model.reason or "the model's config.json is not here")
-    try:
-        return read_shape(model.config)
-    except UnreadableShape as error:
-        raise CannotTell(f"{model.config_path}: {error}") from None
 
 
 def _refused(launch: Launch, model: Model, shape: Shape, version: str) -> Finding:

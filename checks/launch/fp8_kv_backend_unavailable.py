@@ -11,7 +11,7 @@ from cudadoctor.attention import BACKEND, asked_of
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Card, Environ, Launch, Model, Packages
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
-from cudadoctor.planning import version_of
+from cudadoctor.planning import shape_of, version_of
 from cudadoctor.verdicts import pip_for, pip_install
 from cudadoctor.versions import numbers
 
@@ -49,7 +49,7 @@ def fp8_kv_backend_unavailable(
     """
     if launch.kind == "other":
         raise Skip("the command is no launch of vLLM")
-    shape = _shape(model)
+    shape = shape_of(model)
     version = version_of(launch, packages)
     asked = asked_of(launch, model, shape, card, packages, version, environ)
     if asked.dtype == "auto":
@@ -64,17 +64,6 @@ def fp8_kv_backend_unavailable(
         raise CannotTell(choice.why)
     if choice.ended != "taken":
         yield _without_backend(asked, choice, launch, card, packages)
-
-
-def _shape(model: Model) -> Shape:
-    from cudadoctor.simulate.model_shape import UnreadableShape, read_shape
-
-    if model.config is None:
-        raise CannotTell(model.reason or "the model's config.json is not here")
-    try:
-        return read_shape(model.config)
-    except UnreadableShape as error:
-        raise CannotTell(f"{model.config_path}: {error}") from None
 
 
 def _refuses_e5m2(asked: Asked, model: Model, shape: Shape) -> bool:

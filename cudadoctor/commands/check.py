@@ -15,12 +15,13 @@ from cudadoctor.commands.look import asked_in, facts_for
 from cudadoctor.config import Config, load_config
 from cudadoctor.declare import Check
 from cudadoctor.engine import examine, needed
+from cudadoctor.facts import Unknown
 from cudadoctor.findings import Severity
 from cudadoctor.mistakes import UserMistake, nearest
 from cudadoctor.outcomes import Failed, Outcome
 from cudadoctor.planning import memory_plan
 from cudadoctor.redact import for_facts, in_shell
-from cudadoctor.registry import Registry, load
+from cudadoctor.registry import Registry, launch_checks, load
 from cudadoctor.report import Report, Tool, encode
 
 #: Sections that the head of a report shows, whatever the chosen checks need.
@@ -35,6 +36,8 @@ def run(options: argparse.Namespace) -> int:
     ignored = [*options.ignore, *config.ignore]
     checks = choose(registry, options.names, ignored)
     facts = facts_for(options, needed(checks, options.deep, HEAD))
+    if options.facts and not options.names and isinstance(facts.launch, Unknown):
+        checks = [check for check in checks if check.name not in launch_checks()]
     outcomes: list[Outcome] = examine(facts, checks, registry.own())
     outcomes += failures(registry, options.names, ignored)
     report = Report(

@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 from cudadoctor.simulate.gpu_memory import Card, Plan, plan
 from cudadoctor.simulate.kv_cache import GIB, Flags, blocks_per_request, kv_bytes
 from cudadoctor.simulate.model_shape import Shape
-from cudadoctor.simulate.overhead import batch_of, counts_graphs, graphs_beside
+from cudadoctor.simulate.overhead import Batch, batch_of, counts_graphs, graphs_beside
 from cudadoctor.simulate.weights import weights_from_index
 
 #: Above this share of the card graphs and the allocator's rounding have no room: a maintainer calls up to
@@ -285,12 +285,7 @@ def _steps(task: Task, machine: Machine, now: Plan) -> Iterator[_Changes]:
     for sequences in _FEWER_SEQUENCES:
         if sequences < batch.sequences:
             yield {"max_num_seqs": sequences}
-    if batch.tokens.high > 2048:
-        yield {"max_num_batched_tokens": 2048}
-    if flags.max_loras > 1:
-        yield {"max_loras": 1}
-    if counts_graphs(flags):
-        yield {"enforce_eager": True}
+    yield from _leaner(flags, batch)
     for dtype in _narrower(task, machine):
         yield {"kv_cache_dtype": dtype}
     yield from _elsewhere(task, machine, now)
@@ -384,6 +379,11 @@ def _extras(task: Task, machine: Machine, base: Advice) -> Iterator[_Changes]:
     best = best_utilization(_changed(task, given))
     if best > base.plan.utilization:
         yield {"gpu_memory_utilization": best}
+    yield from _leaner(flags, batch)
+
+
+def _leaner(flags: Flags, batch: Batch) -> Iterator[_Changes]:
+    """Yield what takes less beside the KV cache, and leaves its length and dtype."""
     if batch.tokens.high > 2048:
         yield {"max_num_batched_tokens": 2048}
     if flags.max_loras > 1:
