@@ -20,7 +20,7 @@ _SIGNS = {"error": "❌", "warning": "⚠️", "note": "ℹ️"}
 #: Words of letters, and numbers. A word with a digit in it may be a reference (GH-12), one with a dot a link.
 _PLAIN = re.compile(r"[(]?(?:[^\W\d_]+(?:['-][^\W\d_]+)*|\d+(?:\.\d+)*)[),.;:!?]*")
 _ENDS = "),.;:!?"
-_WORD = re.compile(r"'[^']*'[),.;:!?]*|\S+")
+_WORD = re.compile(r"""'[^']*'[),.;:!?]*|"[^"]*"[),.;:!?]*|\S+""")
 
 
 def render(report: Report) -> str:

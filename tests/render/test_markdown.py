@@ -170,6 +170,7 @@ def test_plain_words_and_numbers_are_no_code() -> None:
     summary = "nvcc 12.4 is older than torch's 13.0 (by far), says ld: 'no such file' in /usr/lib."
     line = "nvcc 12.4 is older than torch's 13.0 (by far), says ld: `'no such file'` in `/usr/lib`."
     assert line in told(summary)
+    assert 'stop with `"No room for it"`; then' in told('stop with "No room for it"; then')
 
 
 def test_a_path_in_brackets_keeps_them_outside() -> None:
