@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cudadoctor.declare import Skip, check
-from cudadoctor.facts import DeviceNode, Driver, Environ, Machine, Packages
+from cudadoctor.facts import Card, DeviceNode, Driver, Environ, Launch, Machine, Packages
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.simulate.devices import Visible, visible
 from cudadoctor.verdicts import severity_without_gpu
@@ -21,18 +21,23 @@ _MISMATCH = "NVML_ERROR_LIB_RM_VERSION_MISMATCH"
 
 @check
 def gpu_not_visible(
-    driver: Driver, environ: Environ, machine: Machine, packages: Packages
+    driver: Driver,
+    environ: Environ,
+    machine: Machine,
+    packages: Packages,
+    launch: Launch | None = None,
+    card: Card | None = None,
 ) -> Iterator[Finding]:
     """A GPU is here that the launch will not see, or may not use.
 
     ## What it means
     CUDA reports `no CUDA-capable device is detected` (100), and vLLM finds no device, where
     `CUDA_VISIBLE_DEVICES` hides all of them: the list ends at the first entry that names no GPU, so `all`,
-    `-1` and an empty value leave none. A container sees the GPUs that it was started with, and of the driver
-    only what `NVIDIA_DRIVER_CAPABILITIES` names: `compute` is libcuda, `utility` is NVML. Where nothing but
-    the image's own `NVIDIA_VISIBLE_DEVICES=all` speaks for a GPU, that is a note. Elsewhere the device files
-    /dev/nvidia* are missing, or closed to this user. A GPU in MIG mode without a MIG device can be listed and
-    not used.
+    `-1` and an empty value leave none: a launch of vLLM stops with `Failed to infer device type`. A container
+    sees the GPUs that it was started with, and of the driver only what `NVIDIA_DRIVER_CAPABILITIES` names:
+    `compute` is libcuda, `utility` is NVML. Where nothing but the image's own `NVIDIA_VISIBLE_DEVICES=all`
+    speaks for a GPU, that is a note. Elsewhere the device files /dev/nvidia* are missing, or closed to this
+    user. A GPU in MIG mode without a MIG device can be listed and not used.
 
     ## How to tell
     `nvidia-smi -L; ls -l /dev/nvidia*; echo "$CUDA_VISIBLE_DEVICES"`
@@ -53,7 +58,8 @@ def gpu_not_visible(
         evidence = [Evidence("NVML", "the driver has no GPU"), *_signs(driver)]
         remedy = Remedy("show", {}, "sudo dmesg | grep -i nvrm  # says why the driver left the GPU alone")
         yield Finding("the driver is at work and drives no GPU", severity, tuple(evidence), (remedy,))
-    yield from _hidden(visible(driver.gpus, environ), driver, environ, severity)
+    here = launch is not None and launch.kind != "other" and not (card and card.source.startswith("--"))
+    yield from _hidden(visible(driver.gpus, environ), driver, environ, severity, wanted=here)
     yield from _without_mig_device(driver, severity)
 
 
@@ -142,7 +148,9 @@ def _container(
     return Finding(summary, severity, tuple(evidence), (Remedy("show", {}, remedy),))
 
 
-def _hidden(seen: Visible, driver: Driver, environ: Environ, severity: Severity) -> Iterator[Finding]:
+def _hidden(
+    seen: Visible, driver: Driver, environ: Environ, severity: Severity, wanted: bool
+) -> Iterator[Finding]:
     """Yield what CUDA_VISIBLE_DEVICES hides against its own words; a number less than all is meant so."""
     if not seen.why or not driver.gpus:
         return
@@ -160,7 +168,7 @@ def _hidden(seen: Visible, driver: Driver, environ: Environ, severity: Severity)
         yield Finding(summary, Severity.WARNING, evidence, (remedy,))
     else:
         # Emptied or -1 it is mostly meant: a launch on the GPU fails, one on the CPU is what was wanted.
-        meant = (value or "").strip() in ("", "-1")
+        meant = (value or "").strip() in ("", "-1") and not wanted
         summary = f"CUDA_VISIBLE_DEVICES hides every GPU: {seen.why}"
         yield Finding(summary, Severity.WARNING if meant else severity, evidence, (remedy,))
 

@@ -249,7 +249,8 @@ def _run_command(commands: argparse._SubParsersAction[_Parser]) -> None:
     _target(parser, live=True)
     parser.add_argument("--dry-run", action="store_true", help="say what would be set and started")
     parser.add_argument("--no-env", action="store_true", help="set no variables")
-    parser.add_argument("--strict", action="store_true", help="do not start where the doctor itself failed")
+    strict = "nor start where something cannot be told, or cudadoctor itself failed"
+    parser.add_argument("--strict", action="store_true", help=strict)
     _judging(parser)
     parser.add_argument(
         "argv", nargs="*", metavar="COMMAND", help="after `--`: the command and its arguments"

@@ -46,7 +46,7 @@ PROBES: dict[str, tuple[str, ...]] = {
     "launch": ("request", "target", "environ", "packages"),
     "card": ("request", "driver", "environ", "machine", "launch"),
     "model": ("request", "launch", "environ", "packages", "machine"),
-    "resources": ("request", "launch"),
+    "resources": ("request", "launch", "environ"),
     "paths": ("launch", "environ", "packages", "model?", "card?"),
     "deep": ("target", "environ", "packages", "toolkits", "compilers", "libraries", "machine"),
     "live": ("target", "environ", "packages", "dlpack"),
@@ -228,7 +228,11 @@ def _failed(error: BaseException) -> Unknown:
 def examine(facts: Facts, checks: Iterable[Check], trusted: Iterable[str] = ()) -> list[Outcome]:
     """Let each check judge; a plug-in's check gets a time limit, ours are known to end."""
     own = set(trusted)
-    contained = not isinstance(facts.launch, Unknown) and facts.launch.contained
+    launch = facts.launch
+    contained = not isinstance(launch, Unknown) and launch.contained
+    if contained and not isinstance(launch, Unknown) and not isinstance(facts.environ, Unknown):
+        inside = structs.replace(facts.environ, variables=launch.variables, judged="those of the container")
+        facts = structs.replace(facts, environ=inside)
     return [
         Skipped(check.name, _ELSEWHERE)
         if contained and not _beside_containers(check)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from cudadoctor.declare import CannotTell, Skip
-from cudadoctor.facts import Card, Facts, Launch, Machine, Model, Packages, Unknown
+from cudadoctor.facts import Card, Environ, Facts, Launch, Machine, Model, Packages, Unknown
 from cudadoctor.findings import Evidence, Remedy
 from cudadoctor.latest import latest
 from cudadoctor.planned import MemoryPlan, Profile, Share, Span
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # the planner is imported by what plans: every run loads the 
     from cudadoctor.simulate.gpu_memory import Plan
     from cudadoctor.simulate.kv_cache import Flags
     from cudadoctor.simulate.model_shape import Shape
+    from cudadoctor.simulate.parallel import Sizes
     from cudadoctor.simulate.weights import Range
 
 GIB = 1 << 30
@@ -29,22 +31,30 @@ _WITHOUT_DRAFTER = ("ngram", "suffix")
 
 
 @latest
-def task_of(launch: Launch, model: Model, card: Card, packages: Packages) -> Task:
+def task_of(
+    launch: Launch, model: Model, card: Card, packages: Packages, environ: Environ | None = None
+) -> Task:
     """Return the task; raise Skip for what is no launch of vLLM, CannotTell where it is not known enough."""
     from cudadoctor.simulate.advice import Task
     from cudadoctor.simulate.gpu_memory import Card as PlannedCard
+    from cudadoctor.simulate.model_length import with_length
 
     if launch.kind == "other":
         raise Skip("the command is no launch of vLLM")
+    if launch.partial:
+        raise CannotTell(f"more options may be given than are known: {launch.partial}")
     shape = shape_of(model)
     if card.total_bytes is None:
         raise CannotTell(f"how much memory {card.name or 'the card'} has is not known (see --gpu-memory)")
-    flags = _flags(launch, model, card, packages)
-    # What is quantised while it is loaded has other sizes than the files.
-    as_stored = model.weights is not None and not (flags.quantization and model.quantization is None)
-    weights = model.weights.tensor_bytes if model.weights is not None and as_stored else None
+    _modelled(launch, shape, environ)
+    _generates(launch, model)
+    shape = with_length(shape, model.config or {}, version_of(launch, packages))
+    sizes = _divided(launch, shape, card, packages)
+    flags = _flags(launch, model, card, packages, environ)
+    cast = structs.replace(shape, dtype_bytes=_width(launch, model, card))
     seen = PlannedCard(float(card.total_bytes), card.name, _float(card.free_bytes), card.unified, card.count)
-    task = Task(shape, flags, seen, _float(weights))
+    task = Task(cast, flags, seen, None, sizes.data, _group(flags, model))
+    task = structs.replace(task, checkpoint=_checkpoint(task, model, shape.dtype_bytes))
     return _automatic(task) if _asks_for_automatic(launch) else task
 
 
@@ -98,11 +108,10 @@ def version_of(launch: Launch, packages: Packages) -> str:
     return rules_of(launch, packages)[0]
 
 
-def _flags(launch: Launch, model: Model, card: Card, packages: Packages) -> Flags:
+def _flags(launch: Launch, model: Model, card: Card, packages: Packages, environ: Environ | None) -> Flags:
     from cudadoctor.simulate.kv_cache import Flags
 
-    _no_drafter(launch)
-    tensor, pipeline = (_whole(launch, f"--{kind}-parallel-size") or 1 for kind in ("tensor", "pipeline"))
+    tensor, pipeline = (_whole(launch, f"--{kind}-parallel-size") for kind in ("tensor", "pipeline"))
     return Flags(
         version_of(launch, packages),
         max_model_len=None if _asks_for_automatic(launch) else _whole(launch, "--max-model-len"),
@@ -113,20 +122,23 @@ def _flags(launch: Launch, model: Model, card: Card, packages: Packages) -> Flag
         kv_cache_memory_bytes=_whole(launch, "--kv-cache-memory-bytes"),
         num_gpu_blocks_override=_whole(launch, "--num-gpu-blocks-override"),
         block_size=_whole(launch, "--block-size"),
-        tensor_parallel_size=tensor,
-        pipeline_parallel_size=pipeline,
+        tensor_parallel_size=1 if tensor is None else tensor,
+        pipeline_parallel_size=1 if pipeline is None else pipeline,
         decode_context_parallel_size=_whole(launch, "--decode-context-parallel-size") or 1,
         enable_prefix_caching=launch.flag("--enable-prefix-caching"),
+        num_speculative_tokens=_speculates(launch),
         enforce_eager=launch.flag("--enforce-eager") or False,
         disable_hybrid_kv_cache_manager=launch.flag("--disable-hybrid-kv-cache-manager") or False,
         mamba_ssm_cache_dtype=_known(launch, "--mamba-ssm-cache-dtype") or "auto",
+        mamba_block_size=_whole(launch, "--mamba-block-size"),
+        mamba_cache_mode=_known(launch, "--mamba-cache-mode") or "",
         quantization=_quantization(launch, model, card),
         cpu_offload_gb=_number(launch, "--cpu-offload-gb") or 0,
         max_loras=(_whole(launch, "--max-loras") or 1) if launch.flag("--enable-lora") else 0,
         max_lora_rank=_whole(launch, "--max-lora-rank") or 16,
         fully_sharded_loras=launch.flag("--fully-sharded-loras") or False,
         usage="llm" if launch.kind == "vllm-llm" else "server",
-        counts_graphs=_counts_graphs(launch),
+        counts_graphs=_counts_graphs(launch, environ),
     )
 
 
@@ -138,21 +150,261 @@ def _quantization(launch: Launch, model: Model, card: Card) -> str:
     if model.methods is None:
         return stated.method if stated else asked
     capability = card.capability.replace(".", "")
-    number = int(capability) if capability.isdecimal() else None
+    number = int(capability) if re.fullmatch(r"[0-9]{1,4}", capability) else None
     return loading(stated, asked, model.methods, model.quantization_files, number).method
 
 
-def _no_drafter(launch: Launch) -> None:
-    """Raise CannotTell where a model is loaded beside this one, to speculate."""
+def _speculates(launch: Launch) -> int:
+    """Return how many tokens are guessed; raise CannotTell where a model is loaded beside this, to do so."""
     given = launch.options.get("--speculative-config")
     told = " ".join(given.values) if given is not None else ""
-    if given is not None and told != "None" and not any(f'"{each}"' in told for each in _WITHOUT_DRAFTER):
+    if given is None or told == "None":
+        return 0
+    if not any(f'"{each}"' in told for each in _WITHOUT_DRAFTER):
         raise CannotTell("the memory of a drafter (--speculative-config) is not modelled")
+    guessed = re.search(r'"num_speculative_tokens"\s*:\s*(\d{1,4})\b', told)
+    return int(guessed[1]) if guessed else 0
 
 
-def _counts_graphs(launch: Launch) -> bool | None:
-    variable = launch.variables.get("VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS")
-    return None if variable is None or variable.value not in ("0", "1") else variable.value == "1"
+def _counts_graphs(launch: Launch, environ: Environ | None) -> bool | None:
+    value = _variable(launch, environ, "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS")
+    return None if value not in ("0", "1") else value == "1"
+
+
+def _variable(launch: Launch, environ: Environ | None, name: str) -> str:
+    """Return a variable as the program will see it; "" where it is not set."""
+    from cudadoctor.attention import variable_of
+
+    return launch.variables[name].value if name in launch.variables else variable_of(launch, environ, name)
+
+
+#: Options that change what is planned with, in ways that are not modelled.
+_NOT_MODELLED = ("--hf-overrides", "--prefill-context-parallel-size")
+_NOTHING = ("", "{}", "None", "1")
+
+
+def _modelled(launch: Launch, shape: Shape, environ: Environ | None) -> None:
+    """Raise CannotTell where an option or a variable changes the plan in a way that is not modelled."""
+    for name in _NOT_MODELLED:
+        given = launch.options.get(name)
+        if given is not None and (not given.values or " ".join(given.values).strip() not in _NOTHING):
+            raise CannotTell(f"what {given.spelled} changes of the model's memory is not modelled")
+    if "--rope-scaling" in launch.options and "--max-model-len" not in launch.options:
+        raise CannotTell("the length that --rope-scaling comes to is not modelled (see --max-model-len)")
+    staged = (launch.integer("--pipeline-parallel-size") or 1) > 1
+    if staged and _variable(launch, environ, "VLLM_PP_LAYER_PARTITION"):
+        raise CannotTell("stages of the sizes that VLLM_PP_LAYER_PARTITION names are not modelled")
+    if shape.latent is not None and _variable(launch, environ, "VLLM_MLA_DISABLE") not in ("", "0"):
+        raise CannotTell("the KV cache of a model with MLA under VLLM_MLA_DISABLE is not modelled")
+
+
+#: Architectures that give vectors or scores: most of them keep no KV cache, and none samples.
+_POOLING = re.compile(r".*(?:For(?:Sequence|Token)Classification|ForMaskedLM|RewardModel|EmbeddingModel)")
+_GENERATING = re.compile(r".*(?:LMHeadModel|ChatModel|ChatGLMModel)")
+_POOLING_TASKS = frozenset(
+    ("embed", "embedding", "classify", "score", "reward", "encode", "token_embed", "token_classify")
+)
+
+
+def _generates(launch: Launch, model: Model) -> None:
+    """Raise CannotTell for a model that is started to give vectors or scores: its plan is another."""
+    asked = _known(launch, "--runner") == "pooling" or _known(launch, "--task") in _POOLING_TASKS
+    bare = [
+        name
+        for name in model.architectures
+        if _POOLING.fullmatch(name) or (name.endswith("Model") and not _GENERATING.fullmatch(name))
+    ]
+    if asked or (bare and _known(launch, "--runner") != "generate"):
+        raise CannotTell("the memory of a model that gives vectors or scores (pooling) is not modelled")
+
+
+# --- parallel -----------------------------------------------------------------------------------------------
+
+
+def refusal(launch: Launch, shape: Shape | None, card: Card | None, version: str) -> str:
+    """Return why the sizes of the launch cannot be, "" where they can; raise CannotTell where that is open.
+
+    Without a shape or a card what they would tell is left out.
+    """
+    from cudadoctor.simulate.parallel import DATA, PIPELINE, TENSOR, indivisible, on_one_machine, sizes_of
+    from cudadoctor.versions import numbers
+
+    sizes = sizes_of(launch)
+    if sizes is None:
+        raise CannotTell("how many ranks the launch has is not known before it")
+    for name, size in ((TENSOR, sizes.tensor), (PIPELINE, sizes.pipeline), (DATA, sizes.data)):
+        if size < 1:
+            return f"{name} {size} is no number of ranks"
+    if shape is not None and (why := indivisible(shape, sizes.tensor)):
+        return f'vLLM {version} will stop with "{why}"'
+    # Replicas of the class LLM are started one by one, by its user.
+    needed = sizes.cards if launch.kind != "vllm-llm" else sizes.tensor * sizes.pipeline
+    if card is None or needed <= card.count or not on_one_machine(launch):
+        return ""
+    if numbers(version) < _WITHOUT_RAY:
+        raise CannotTell(f"with fewer GPUs than ranks vLLM {version} may take those of a Ray cluster")
+    have = "1 is" if card.count == 1 else f"{card.count} are"
+    seen = "named (see --count)" if card.source.startswith("--gpu") else "visible"
+    return f"{needed} GPUs are asked for, and {have} {seen}"
+
+
+#: Since 0.12.0 more ranks than GPUs are refused; 0.10.2 turns to Ray by itself (`config/parallel.py`).
+_WITHOUT_RAY = (0, 12)
+
+
+def sizes_that_divide(launch: Launch, shape: Shape, card: Card) -> tuple[int, ...]:
+    """Return the tensor parallel sizes up to 16 that the heads and the GPUs allow, beside the other sizes."""
+    from cudadoctor.simulate.parallel import divides, sizes_of
+
+    sizes = sizes_of(launch)
+    others = 1 if sizes is None else max(1, sizes.pipeline) * max(1, sizes.data)
+    return tuple(size for size in range(1, min(card.count // others, 16) + 1) if divides(shape, size, 0))
+
+
+def _divided(launch: Launch, shape: Shape, card: Card, packages: Packages) -> Sizes:
+    """Return the sizes; raise CannotTell where they cannot be, or what each rank gets is not modelled."""
+    from cudadoctor.simulate.parallel import sizes_of
+
+    for name in ("--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size"):
+        _whole(launch, name)
+    if impossible := refusal(launch, shape, card, version_of(launch, packages)):
+        raise CannotTell(impossible)
+    sizes = sizes_of(launch)
+    if sizes is None:
+        raise CannotTell("how many ranks the launch has is not known before it")
+    if shape.experts is not None and sizes.data > 1:
+        raise CannotTell("how data parallelism divides the experts over the GPUs is not modelled")
+    if shape.experts is not None and sizes.cards > 1 and launch.flag("--enable-expert-parallel"):
+        raise CannotTell("what each GPU holds with --enable-expert-parallel is not modelled")
+    return sizes
+
+
+def _group(flags: Flags, model: Model) -> int:
+    """Return how many weights share a scale, of which a rank gets whole groups; 0 where that is no matter."""
+    stated = model.quantization
+    if stated is None:
+        return 0
+    group, block = stated.config.get("group_size"), stated.config.get("weight_block_size")
+    if isinstance(block, (list, tuple)) and block:
+        return max(each if isinstance(each, int) else 0 for each in block)
+    if isinstance(group, int) and not isinstance(group, bool):
+        return max(0, group)
+    # Most formats of 4 bits have groups of 128; those of 8 bits, where none are named, a scale for a row.
+    return 0 if "fp8" in flags.quantization or "8" in stated.method else 128
+
+
+# --- weights ------------------------------------------------------------------------------------------------
+
+#: vLLM's `_STR_DTYPE_TO_TORCH_DTYPE` (config/model.py of 0.10.2 to 0.33).
+_WIDTHS = {"auto": 2, "half": 2, "float16": 2, "bfloat16": 2, "float": 4, "float32": 4}
+#: Models that take no float16 (`_FLOAT16_NOT_SUPPORTED_MODELS` of the same): GPUs before 8.0 have no other.
+_NOT_FLOAT16 = ("gemma2", "gemma3", "gemma3_text", "plamo2", "glm4")
+#: From here on FP8 is made of each layer as it is loaded (the device "meta" in `quantization/fp8.py` of 0.16,
+#: 0.18 and 0.20); 0.12.0 makes it when all of them are on the card in 16 bits.
+_LAYER_BY_LAYER = (0, 16)
+#: Formats of files, and bitsandbytes, which makes its own of each tensor that it reads.
+_STORED = (
+    "awq",
+    "awq_marlin",
+    "gptq",
+    "gptq_marlin",
+    "compressed-tensors",
+    "modelopt",
+    "gguf",
+    "bitsandbytes",
+)
+#: Twice the weights that 16 bits would come to: no margin of a count from config.json is as large.
+_WIDER = 1.6
+
+
+def _width(launch: Launch, model: Model, card: Card) -> int:
+    """Return the bytes of a number in the dtype that vLLM runs the model in: of float32 it makes 16 bits."""
+    asked = (_known(launch, "--dtype") or "auto").lower()
+    width = _WIDTHS.get(asked)
+    if width is None:
+        raise CannotTell(f"--dtype {asked[:40]} is none that vLLM knows")
+    kind = str((model.config or {}).get("model_type") or "")
+    if asked == "auto" and kind in _NOT_FLOAT16 and re.match(r"[1-7]\.", card.capability):
+        raise CannotTell(f"{kind} is not run in float16, and the GPU has no bfloat16: its dtype is not known")
+    if width == 4 and (model.quantization is not None or "--quantization" in launch.options):
+        raise CannotTell("quantised weights with --dtype float32 are not modelled")
+    return width
+
+
+def _checkpoint(task: Task, model: Model, stored: int) -> float | None:
+    """Return the bytes of all tensors as they are loaded; None where they are to be counted from the shape.
+
+    `stored` is the width in the files as config.json has it. Raises CannotTell where loading may take more
+    than what stays.
+    """
+    size = model.weights.tensor_bytes if model.weights is not None else None
+    if task.flags.quantization and model.quantization is None:
+        return _unquantised(task, size)
+    if size is None or model.quantization is not None:
+        return _float(size)
+    if task.shape.dtype_bytes != stored or _is_wider(task, float(size)):
+        return None
+    return float(size)
+
+
+def _is_wider(task: Task, size: float) -> bool:
+    """Return whether files are so large that their numbers must be wider than those that they are run in."""
+    from cudadoctor.simulate.weights import UnknownWeights, weights_from_shape
+
+    alone = structs.replace(task.flags, tensor_parallel_size=1, pipeline_parallel_size=1)
+    try:
+        return size > _WIDER * weights_from_shape(task.shape, alone).high
+    except UnknownWeights:
+        return False
+
+
+def _unquantised(task: Task, size: int | None) -> float | None:
+    """Return the size of what is quantised while it is loaded: None for what is left, to be counted.
+
+    Where all of it is on the card in 16 bits first, and the card cannot hold that, it is this size.
+    """
+    from cudadoctor.simulate.kv_cache import Unplannable
+    from cudadoctor.simulate.weights import UnknownWeights, weights_from_index, weights_from_shape
+
+    method, total = task.flags.quantization, task.card.total
+    flags = structs.replace(task.flags, quantization="", cpu_offload_gb=0)
+    try:
+        if method in _STORED or (method == "fp8" and flags.release >= _LAYER_BY_LAYER):
+            return None
+        first = weights_from_index(size, flags, task.shape) if size else weights_from_shape(task.shape, flags)
+        if first.high <= total or weights_from_shape(task.shape, task.flags).low >= total:
+            return None
+        if size and first.low >= total and method == "fp8" and flags.release[:2] == (0, 12):
+            return float(size)
+    except (UnknownWeights, Unplannable) as error:
+        raise CannotTell(str(error)) from None
+    raise CannotTell(
+        f"with --quantization {method} vLLM {flags.vllm} may have all weights on the card in "
+        f"16 bits first ({in_gib(first.low)}), and whether it does was not looked at"
+    )
+
+
+def loaded_whole(task: Task, model: Model) -> bool:
+    """Return whether the weights are planned as they are loaded, before they are quantised."""
+    return task.checkpoint is not None and bool(task.flags.quantization) and model.quantization is None
+
+
+def host_memory(task: Task, launch: Launch, card: Card, machine: Machine) -> tuple[float, float]:
+    """Return the bytes of weights that --cpu-offload-gb puts into the host's memory, and what is free there.
+
+    Both 0 where nothing is put there, or the host is another one.
+    """
+    from cudadoctor.simulate.advice import planned
+    from cudadoctor.simulate.parallel import on_one_machine
+
+    asked = task.flags.cpu_offload_gb * GIB
+    if not asked or card.source.startswith("--gpu") or card.unified or not on_one_machine(launch):
+        return 0.0, 0.0
+    each = min(asked, planned(task, cpu_offload_gb=0).weights.low)
+    return each * task.ranks, float(machine.memory_available_bytes)
+
+
+# --- values -------------------------------------------------------------------------------------------------
 
 
 def _known(launch: Launch, name: str) -> str | None:
@@ -171,7 +423,7 @@ def _whole(launch: Launch, name: str) -> int | None:
     text = _known(launch, name)
     value = launch.integer(name)
     if text is not None and value is None:
-        raise CannotTell(f"{name} {text[:40]} is no whole number")
+        raise CannotTell(f"{name} {text[:40]!r} is no whole number that can be meant")
     return value
 
 
@@ -179,7 +431,7 @@ def _number(launch: Launch, name: str) -> float | None:
     text = _known(launch, name)
     value = launch.number(name)
     if text is not None and value is None:
-        raise CannotTell(f"{name} {text[:40]} is no number")
+        raise CannotTell(f"{name} {text[:40]!r} is no number that can be meant")
     return value
 
 
@@ -206,47 +458,60 @@ def plan_of(task: Task) -> Plan:
     from cudadoctor.simulate.weights import UnknownWeights
 
     try:
-        return planned(task)
+        plan = planned(task)
     except (Unplannable, UnknownWeights) as error:
         raise CannotTell(str(error)) from None
+    if task.shape.dtype_bytes > 2 and plan.may_fit:
+        raise CannotTell("the activations of a model that is run in float32 are not modelled")
+    return plan
 
 
 @latest
 def advice_of(
-    task: Task, launch: Launch, model: Model, card: Card, packages: Packages, machine: Machine
-) -> Advised:
-    """Return what would start instead."""
-    from cudadoctor.simulate.advice import advise
+    task: Task, launch: Launch, model: Model, card: Card, packages: Packages, machine: Machine,
+    environ: Environ | None = None,
+) -> Advised:  # fmt: skip
+    """Return what would start instead; nothing where what that would take is not modelled."""
+    from cudadoctor.simulate.advice import Advised, advise
 
-    return advise(task, _means(task, launch, model, card, packages, machine))
+    if task.shape.dtype_bytes > 2 or loaded_whole(task, model):
+        return Advised(())
+    return advise(task, _means(task, launch, model, card, packages, machine, environ))
 
 
 def _means(
-    task: Task, launch: Launch, model: Model, card: Card, packages: Packages, machine: Machine
-) -> Means:
+    task: Task, launch: Launch, model: Model, card: Card, packages: Packages, machine: Machine,
+    environ: Environ | None,
+) -> Means:  # fmt: skip
     """Return what may be changed to; the memory of another machine's host is not known."""
     from cudadoctor.simulate.advice import Machine as Means
 
     here = not card.source.startswith("--gpu")
     free = float(machine.memory_available_bytes) if here else None
-    # Models with a state refuse cpu_offload_gb in some releases: it is advised for none of them.
-    return Means(kv_dtypes(task.shape, launch, model, card, packages), free, not task.shape.recurrent)
+    # Several kinds of layers refuse cpu_offload_gb in some releases: it is advised for none of them.
+    mixed = task.shape.recurrent or (task.shape.sliding and task.shape.full)
+    dtypes = kv_dtypes(task.shape, launch, model, card, packages, environ)
+    return Means(dtypes, free, not mixed)
 
 
-def kv_dtypes(shape: Shape, launch: Launch, model: Model, card: Card, packages: Packages) -> tuple[str, ...]:
+def kv_dtypes(
+    shape: Shape, launch: Launch, model: Model, card: Card, packages: Packages, environ: Environ | None = None
+) -> tuple[str, ...]:
     """Return the KV cache dtypes beside "auto" that surely have a backend: this GPU, model and vLLM."""
     from cudadoctor.attention import asked_of
     from cudadoctor.knowledge.attention import kv_dtypes as known
 
     try:
-        return known(asked_of(launch, model, shape, card, packages, version_of(launch, packages)))
+        return known(asked_of(launch, model, shape, card, packages, version_of(launch, packages), environ))
     except CannotTell:
         return ()
 
 
-def described(launch: Launch, model: Model, card: Card, packages: Packages) -> MemoryPlan:
+def described(
+    launch: Launch, model: Model, card: Card, packages: Packages, environ: Environ | None = None
+) -> MemoryPlan:
     """Return the plan as the report has it, without profiles; raise Skip and CannotTell as `task_of` does."""
-    plan = plan_of(task_of(launch, model, card, packages))
+    plan = plan_of(task_of(launch, model, card, packages, environ))
     vllm, assumed = rules_of(launch, packages)
     low, high = plan.at_least, plan.at_most
     return MemoryPlan(
@@ -266,7 +531,10 @@ def described(launch: Launch, model: Model, card: Card, packages: Packages) -> M
 
 
 def memory_plan(facts: Facts) -> MemoryPlan | None:
-    """Return the plan with its profiles; None where nothing is started, or it is not known enough."""
+    """Return the plan with its profiles; None where nothing is started, or it is not known enough.
+
+    It never raises: numbers that break the planner are told by the checks, which break as well.
+    """
     launch, model, card, packages, machine = (
         facts.launch, facts.model, facts.card, facts.packages, facts.machine
     )  # fmt: skip
@@ -274,14 +542,15 @@ def memory_plan(facts: Facts) -> MemoryPlan | None:
         return None
     if isinstance(packages, Unknown):
         return None
+    environ = None if isinstance(facts.environ, Unknown) else facts.environ
     try:
-        plan = described(launch, model, card, packages)
+        plan = described(launch, model, card, packages, environ)
         if plan.outcome != "fits" or isinstance(machine, Unknown):
             return plan
-        task = task_of(launch, model, card, packages)
-        means = _means(task, launch, model, card, packages, machine)
+        task = task_of(launch, model, card, packages, environ)
+        means = _means(task, launch, model, card, packages, machine, environ)
         return structs.replace(plan, profiles=tuple(_profiles(task, means, launch, plan)))
-    except (Skip, CannotTell):
+    except Exception:  # Skip and CannotTell too
         return None
 
 
@@ -300,8 +569,9 @@ def called(card: Card) -> str:
 
 
 def in_gib(count_bytes: float) -> str:
-    """Return "18.1 GiB"."""
-    return f"{count_bytes / GIB:.1f} GiB"
+    """Return "18.1 GiB", or "36 MiB" of what would be none."""
+    small = 0 < count_bytes < GIB / 20
+    return f"{count_bytes / (1 << 20):.0f} MiB" if small else f"{count_bytes / GIB:.1f} GiB"
 
 
 def share(utilization: float) -> str:
@@ -336,7 +606,7 @@ def _count(number: float) -> str:
     return f"{number:.0f}" if number >= 10 else f"{number:.1f}"
 
 
-def remedies_of(advised: Advised, task: Task, launch: Launch) -> tuple[Remedy, ...]:
+def remedies_of(advised: Advised, task: Task, launch: Launch, card: Card) -> tuple[Remedy, ...]:
     """Return each way to start it as options to give, with what it comes to; else the cards that would do.
 
     Each has `values`: the label that it is shown with ("would fit", "may fit", "more room", "would do"),
@@ -349,9 +619,33 @@ def remedies_of(advised: Advised, task: Task, launch: Launch) -> tuple[Remedy, .
     told = []
     for one in advice:
         options = spelled(dict(one.changes), launch)
-        values = {"label": one.kind, "options": options, "holds": _holds(one)}
+        holds = _holds(one)
+        # On 8.x FlashInfer alone takes an FP8 KV cache (knowledge/attention.py).
+        if card.capability.startswith("8.") and "fp8" in options:
+            holds += "; FlashInfer compiles for it at the first start"
+        values = {"label": one.kind, "options": options, "holds": holds}
         told.append(Remedy("show", values, f"{options}   # {values['holds']}"))
     return tuple(told)
+
+
+def freer(task: Task, launch: Launch, card: Card) -> Remedy | None:
+    """Return the GPUs of the same kind that have what the launch asks for, where it would start on them."""
+    if launch.contained or card.index is None:
+        return None
+    wanted = task.card.total * plan_of(task).utilization
+    enough = [gpu for gpu in card.alike if gpu.free_bytes >= wanted][: task.ranks]
+    if len(enough) < task.ranks:
+        return None
+    free = float(min(gpu.free_bytes for gpu in enough))
+    plan = plan_of(structs.replace(task, card=structs.replace(task.card, free=free)))
+    if not plan.may_fit:
+        return None
+    options = (
+        f"CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={','.join(str(gpu.index) for gpu in enough)}"
+    )
+    holds = f"{in_gib(free)} free"
+    label = "would fit" if plan.fits else "may fit"
+    return Remedy("show", {"label": label, "options": options, "holds": holds}, f"{options}   # {holds}")
 
 
 def nowhere(advised: Advised) -> str:
@@ -365,6 +659,12 @@ def _holds(one: Advice) -> str:
     plan = one.plan
     low, high = plan.at_least.concurrency or 0, plan.at_most.concurrency or 0
     told = f"{plan.max_model_len} tokens, {times(low, high)}"
+    if offload := dict(one.changes).get("cpu_offload_gb"):
+        flags = plan.layout.flags
+        ranks = flags.tensor_parallel_size * flags.pipeline_parallel_size
+        told = (
+            f"with {_value(offload)} GiB of the host's memory{' for each GPU' if ranks > 1 else ''}: {told}"
+        )
     if one.kind != "more room":
         return f"{told} requests at once"
     from cudadoctor.simulate.advice import held_at
@@ -420,7 +720,8 @@ def _cards(task: Task) -> Iterator[str]:
                 yield f"one {called(known)} ({gpu.total_gib:.1f} GiB)"
                 break
     if "laptop" not in task.card.name.lower() and not task.card.unified and (count := cards_needed(task)):
-        yield f"{count} x {called(Card(task.card.name, None))} (--tensor-parallel-size {count})"
+        ranks = count // (task.flags.pipeline_parallel_size * task.replicas)
+        yield f"{count} x {called(Card(task.card.name, None))} (--tensor-parallel-size {ranks})"
 
 
 # --- profiles -----------------------------------------------------------------------------------------------

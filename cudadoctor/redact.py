@@ -15,10 +15,10 @@ import msgspec
 from msgspec import Struct
 
 from cudadoctor.facts import Facts, Machine
+from cudadoctor.secrets import SECRET
 
 USER = "user"
 HOME = f"/home/{USER}"
-SECRET = "[secret]"
 
 #: User names that say nothing of a person: root's home stays /root.
 _IMPERSONAL = frozenset((
@@ -79,7 +79,7 @@ class Redactor:
             batch = texts[start : start + _BATCH]
             mask = self.text if _may_hold_secrets(batch) else self._impersonal
             changes.update({text: masked for text in batch if (masked := mask(text)) != text})
-        hidden = frozenset(name for name in strings if name.isupper() and _names_a_secret(name))
+        hidden = frozenset(name for name in _keys(plain, {}) if _names_a_secret(name))
         if not changes and not hidden:
             return value
         return msgspec.convert(_changed(plain, changes, hidden), type=type(value))
@@ -149,6 +149,19 @@ def _gather(value: Any, into: dict[str, None]) -> None:
             _gather(item, into)
 
 
+def _keys(value: Any, into: dict[str, None]) -> dict[str, None]:
+    """Note each different key of plain data."""
+    if isinstance(value, dict):
+        into.update(dict.fromkeys(value))
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return into
+    for item in value:
+        if isinstance(item, (dict, list, tuple)):
+            _keys(item, into)
+    return into
+
+
 def _changed(value: Any, changes: dict[str, str], hidden: frozenset[str]) -> Any:
     """Return plain data with its strings changed, and without the values of the keys in `hidden`."""
     if isinstance(value, str):
@@ -180,9 +193,15 @@ _MARKS = (
 _SHORT_MARKS = ("hf_", "sk-", "GPU-", "MIG-")
 _SHORT_MARKED = r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{12}|sk-[A-Za-z0-9_-]{20})|(?:GPU|MIG)-[0-9a-f]{8}-"
 _NAME_ENDS = (
-    "token", "secret", "password", "passwd", "passphrase", "_pass", "credential", "credentials", "key",
-    "key_id", "key-id",
+    "token", "secret", "secrets", "password", "passwd", "passw", "passphrase", "passcode", "pass", "pwd",
+    "pw", "credential", "credentials", "creds", "auth", "key", "keys", "key_id", "key-id", "sig", "signature",
 )  # fmt: skip
+#: What is in every name that `named` takes for one; it is asked of the others only.
+_NAME_PARTS = (
+    "tok", "secr", "pass", "pwd", "pw", "key", "cred", "auth", "cookie", "dsn", "webhook", "bearer",
+    "connection",
+)  # fmt: skip
+_OPTION = r"--[a-z0-9_.-]{0,80}(?:passw|secret|key|token|credential|passphrase)"
 
 
 def _may_hold_secrets(strings: Iterable[str]) -> bool:
@@ -192,8 +211,14 @@ def _may_hold_secrets(strings: Iterable[str]) -> bool:
         return True
     if any(mark in text for mark in _SHORT_MARKS) and re.search(_SHORT_MARKED, text):
         return True
-    before = text.lower().split("=")
-    return any(_ends_in_secret_name(part) for part in before[:-1])
+    if "--" in text and re.search(_OPTION, text, re.IGNORECASE):
+        return True
+    lower = text.lower()
+    return any(
+        _ends_in_secret_name(part.rstrip("\\\"' \t\r\n") if sign == ":" else part)
+        for sign in "=:"
+        for part in lower.split(sign)[:-1]
+    )
 
 
 def _ends_in_secret_name(text: str) -> bool:
@@ -201,7 +226,16 @@ def _ends_in_secret_name(text: str) -> bool:
 
 
 def _names_a_secret(name: str) -> bool:
-    return _ends_in_secret_name(name.lower()) and bool(_forms().name.search(name))
+    """Return whether a key of plain data is a name whose value is a secret.
+
+    Those of the facts themselves are in small letters: of such names only what leaves no doubt counts.
+    """
+    lower = name.lower()
+    if len(name) > 200 or not any(part in lower for part in _NAME_PARTS):
+        return False
+    from cudadoctor.secrets import named
+
+    return named(name) in (("sure", "likely") if name.isupper() else ("sure",))
 
 
 class _Forms(Struct, frozen=True):
@@ -210,15 +244,22 @@ class _Forms(Struct, frozen=True):
     channel: re.Pattern[str]
     header: re.Pattern[str]
     assigned: re.Pattern[str]
-    name: re.Pattern[str]
+    quoted: re.Pattern[str]
+    option: re.Pattern[str]
+    key: re.Pattern[str]
     uuid: re.Pattern[str]
 
 
 @cache
 def _forms() -> _Forms:
     """Return what secrets look like; compiled when the first text has a mark of one."""
-    name = r"""(?:(?<![A-Za-z])(?:token|secret|credentials?|(?:api|access|secret|private)[_-]?key(?:[_-]id)?)
-        |(?<=_)pass|password|passwd|passphrase|apikey)(?:_?\d+)?"""
+    # Small letters grown together are words more often than secrets: bypass, subtoken.
+    name = r"""(?:(?<![A-Za-z])(?:token|credentials?|creds
+            |(?:api|access|secret|private|account|auth|signing|encryption|subscription)[_-]?keys?(?:[_-]id)?)
+        |(?-i:(?<=[A-Z_])(?<!BY)(?<!COM)(?<!SUR)(?<!TRES)PASS)|(?-i:(?<=[A-Z])(?<!SUB)TOKEN)
+        |(?-i:(?<=[A-Z])(?<!OLD)PWD)|(?<=_)(?:pass|pwd|pw)|(?-i:(?<=[A-Z0-9]_)(?:KEY|AUTH))
+        |(?<=[?&])(?:sig|key|signature)|(?<=x-amz-)(?:signature|credential)
+        |secrets?|password|passwd|passw|passphrase|passcode|apikey)(?:_?\d+)?"""
     harmless = r"(?:[01]|true|false|none|null|yes|no|on|off)"
     return _Forms(
         # Case matters: AKIA is a mark of AWS, akia may be anything. pypi-attestations and hf_transfer are
@@ -249,7 +290,25 @@ def _forms() -> _Forms:
               | (?:\\?["'](?![}}\]:]))? (?!{harmless}(?:[\s"',;&\\]|$)) (?:[^\s"',;&\\]|\\[^\s"'])+ )""",
             re.VERBOSE | re.IGNORECASE,
         ),
-        name=re.compile(rf"{name}$", re.VERBOSE | re.IGNORECASE),
+        # "name": "value", also where the quotes are those of a JSON inside a string.
+        quoted=re.compile(
+            rf"""((?<!\\)(?P<q>\\{{0,8}}(?:(?P<double>")|'))[\w.-]{{0,80}}?(?:{name}|authorization)(?P=q)\s{{0,9}}:\s{{0,9}}(?P=q))
+            (?!\[secret\])(?!{harmless}(?P=q)) (?(double)[^"\\]+|[^"'\\]+) (?=(?P=q))""",
+            re.VERBOSE | re.IGNORECASE,
+        ),
+        # The value behind an option has a digit in it, which a word of a sentence has not.
+        option=re.compile(
+            r"""((?<![\w-])--(?:[a-z0-9_.]{1,40}-){0,6}(?:[a-z0-9_.]{0,40}
+                (?:secret|password|passwd|passphrase|token)|(?:api|access|secret|private)-key|apikey)
+                [ \t]{1,9})
+            (?!\[secret\])(?![\d.]+(?:[\s"',;]|$)) (?=[^\s"',;=]{0,99}\d) [^\s"',;=\\-][^\s"',;\\]*""",
+            re.VERBOSE | re.IGNORECASE,
+        ),
+        key=re.compile(
+            r"(\b(?:(?:x-)?(?:api|auth)-(?:key|token)|private-token|(?:proxy-)?authorization):[ \t]{0,9})"
+            r"(?!\[secret\])(?!(?:bearer|basic|token|digest)\b)(?=[^\s\"',]{0,99}\d)[^\s\"',\\]{6,}",
+            re.IGNORECASE,
+        ),
         # Of a GPU's number what CUDA_VISIBLE_DEVICES needs: too little to know a machine by.
         uuid=re.compile(r"((?:GPU|MIG)-[0-9a-f]{8})(?:-[0-9a-f]{2,12})+"),
     )
@@ -276,6 +335,9 @@ def _masked(text: str) -> str:
     text = forms.url.sub(f"://{SECRET}@", text)
     text = forms.channel.sub(rf"\1{SECRET}", text)
     text = forms.header.sub(rf"\1{SECRET}", text)
+    text = forms.key.sub(rf"\1{SECRET}", text)
+    text = forms.quoted.sub(rf"\1{SECRET}", text)
+    text = forms.option.sub(rf"\1{SECRET}", text)
     text = forms.uuid.sub(r"\1", text)
     return forms.assigned.sub(_mask_value, text)
 

@@ -147,6 +147,7 @@ MAY: dict[str, set[str]] = {
         "cudadoctor.latest",
         "cudadoctor.planned",
         "cudadoctor.simulate",
+        "cudadoctor.versions",
     },
     "cudadoctor/probes": {
         "msgspec",
@@ -165,6 +166,7 @@ MAY: dict[str, set[str]] = {
         "cudadoctor.knowledge",
         "cudadoctor.simulate",
         "cudadoctor.versions",
+        "cudadoctor.secrets",
     },
     "cudadoctor/render": {
         "rich",

@@ -29,8 +29,9 @@ from cudadoctor.facts import (
 )
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.outcomes import Failed
-from cudadoctor.redact import SECRET, Redactor, for_facts, in_shell
+from cudadoctor.redact import Redactor, for_facts, in_shell
 from cudadoctor.report import Report, Tool, encode
+from cudadoctor.secrets import SECRET
 
 ADA = Redactor("/home/ada")
 HF = "hf_" + "aBcDeFgHiJkLmNoPqRsTuVwXyZ01234567"
@@ -116,6 +117,17 @@ def verdict(judged: Facts) -> Failed:
         ("AWS_SECRET_ACCESS_KEY = wJalrXUtnFEMI/K7MDENG", "AWS_SECRET_ACCESS_KEY = [secret]"),
         ("WANDB_API_KEY=0123456789abcdef", "WANDB_API_KEY=[secret]"),
         (r"--password=hun\ter2 next", "--password=[secret] next"),
+        ("MYSECRET=x DBPASS=y", "MYSECRET=[secret] DBPASS=[secret]"),
+        ("PASSW=z MY_PW=v", "PASSW=[secret] MY_PW=[secret]"),
+        ('{"api_key": "a b", "n": 1}', '{"api_key": "[secret]", "n": 1}'),
+        ('{"password": "it\'s"}', '{"password": "[secret]"}'),
+        ("{'hf_token': 'x'}", "{'hf_token': '[secret]'}"),
+        (r'"{\"aws_secret_access_key\":\"v\"}"', r'"{\"aws_secret_access_key\":\"[secret]\"}"'),
+        (r'{\\\"secret\\\": \\\"v\\\"}', r'{\\\"secret\\\": \\\"[secret]\\\"}'),
+        ("serve m --ray-secret abc1 --port 80", "serve m --ray-secret [secret] --port 80"),
+        ("curl -H 'Authorization: canary1' x", "curl -H 'Authorization: [secret]' x"),
+        ("X-Api-Key: canary1", "X-Api-Key: [secret]"),
+        ("https://h.example/x?sig=ab%2B&se=1", "https://h.example/x?sig=[secret]&se=1"),
     ],
 )  # fmt: skip
 def test_a_secret_is_masked(text: str, masked: str) -> None:
@@ -143,6 +155,11 @@ def test_a_secret_is_masked(text: str, masked: str) -> None:
         "bypass=yes bearer of bad news",
         "c++ -shared -L/usr/local/cuda/lib64/stubs -lcudart -Wl,-rpath=/opt/x",
         "/proc/123/fd/4",
+        '{"tokenizer": "m", "max_tokens": "8", "eos_token_id": "2", "monkey": "x", "bypass": "y"}',
+        "BYPASS=yes-1 COMPASS=north MONKEY=x OLDPWD=/x PWD=/y",
+        "--hf-token is given, --api-key takes a value; --max-num-batched-tokens 8192",
+        "--tokenizer m0 --tokenizer-mode m1 --password 8192",
+        "the token: none1234 of these, api_key: see 12",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -239,6 +256,13 @@ def test_a_variable_whose_name_says_secret_loses_its_value() -> None:
     assert redacted.environ.variables == {"FLASHINFER_TOKEN": Variable(SECRET, "environment")}
 
 
+def test_a_key_of_plain_data_that_leaves_no_doubt_loses_its_value() -> None:
+    seen = Facts(environ=Environ({"VLLM_MYSECRET": Variable("abc", "environment")}, "the current variables"))
+    redacted = Redactor("").value(seen)
+    assert isinstance(redacted.environ, Environ)
+    assert redacted.environ.variables["VLLM_MYSECRET"].value == SECRET
+
+
 def test_a_secret_before_a_quote_leaves_the_json_whole() -> None:
     seen = Facts(environ=Environ({"CFLAGS": Variable(f'-DX="{HF}" TOKEN=a"b', 'PASSWORD="')}, "'\"\\"))
     redacted = Redactor("").value(seen)
@@ -255,7 +279,9 @@ def test_facts_without_anything_personal_come_back_as_they_are() -> None:
 TRICKY = st.lists(
     st.sampled_from(
         ["TOKEN=", "PASSWORD=", "api_key = ", '"', "'", "\\", "://", "@", ":", "/", "/home/ada", "ada", HF,
-         " ", "Bearer ", "AKIAIOSFODNN7EXAMPLE", "\n", ",", "}", "]", "=", "[secret]", "x", "/t/",
+         " ", "Bearer ", '"token"', '"api_key": "', "'secret': '", "--password ", "--x-token a1",
+         "X-Api-Key: a1", "DBPASS=", "?sig=", "AKIAIOSFODNN7EXAMPLE", "\n", ",", "}", "]", "=", "[secret]",
+         "x", "/t/",
          "\x00", "é", "abcdefghijklmnop"]
     )
 ).map("".join)  # fmt: skip
@@ -275,7 +301,28 @@ def test_masking_twice_is_masking_once(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["sk-", "eyJ-", "hf_", "://a:", "token ", "PASSWORD=\\", "Bearer ", "/ada", "(", "/t/"]
+    "piece",
+    [
+        "\\",
+        '"',
+        '"a":',
+        "--a-",
+        "--token ",
+        "--a.b-secret",
+        "'token':'",
+        "X-api-key: ",
+        "?sig=",
+        "sk-",
+        "eyJ-",
+        "hf_",
+        "://a:",
+        "token ",
+        "PASSWORD=\\",
+        "Bearer ",
+        "/ada",
+        "(",
+        "/t/",
+    ],
 )
 def test_a_long_hostile_text_takes_no_long_time(piece: str) -> None:
     started = time.perf_counter()

@@ -82,7 +82,8 @@ def _severity(launch: Launch, note: Note) -> Severity | None:
         return None  # that is why
     severity = _SEVERITIES.get(note.name)
     if launch.kind == "other" and launch.source == _COMMAND_LINE and severity is not _E:
-        return None  # a command that is none of vLLM's is not looked into
+        # A command that is none of vLLM's is not looked into; one that may start it is told.
+        return _N if launch.may_start_vllm and note.name in ("not-followed", "unreadable") else None
     if note.name == "variable-empty" and launch.container is None:
         return Severity.NOTE  # a script may well use what is not always set
     return severity
@@ -100,7 +101,7 @@ def _says(launch: Launch, note: Note) -> str:
         return note.text
     instruction = note.text.partition(" ")[0]
     program = _program(note)
-    if _begins(launch, note) > 0:
+    if note.span[0] > 0:
         return f"{instruction} is no JSON, so what is in front of it gets /bin/sh, -c and a text as arguments"
     ends = f'"{program}: not found" (127)' if program != "[" else "an error of the shell's own `[` (2)"
     return f"{instruction} is no JSON, so /bin/sh runs it as a text: the container ends at once with {ends}"
@@ -110,12 +111,6 @@ def _program(note: Note) -> str:
     """Return what a shell takes for the program's name: the first word, without its quotes."""
     match = _PROGRAM.search(note.text)
     return re.sub("[\"']", "", match[2]) if match else "["
-
-
-def _begins(launch: Launch, note: Note) -> int:
-    """Return where the instruction's words begin in those of the launch: behind an entrypoint, not at 0."""
-    first = _program(note).strip("[,]")
-    return launch.argv.index(first) if first in launch.argv else 0
 
 
 def _remedies(launch: Launch, note: Note) -> tuple[Remedy, ...]:
@@ -132,7 +127,10 @@ def _remedies(launch: Launch, note: Note) -> tuple[Remedy, ...]:
 def _as_json(launch: Launch, note: Note) -> str:
     """Return the instruction as it has to be written: with its words, where they are all known."""
     instruction = note.text.partition(" ")[0]
-    words = launch.argv[_begins(launch, note) :]
+    begin, end = note.span
+    words = launch.argv[begin:end]
+    if begin and words[:begin] == launch.argv[:begin]:
+        words = words[begin:]  # the entrypoint says that already
     if not words or launch.wrappers or _SECRET in " ".join(words) or len(launch.notes) > 1:
         return f"{instruction} as JSON: double quotes, a comma between two words, no comment inside"
     return f"{instruction} [{', '.join(map(_quoted, words))}]"

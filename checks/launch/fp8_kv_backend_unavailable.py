@@ -29,7 +29,7 @@ _E5M2 = "fp8_e5m2 kv-cache is not supported with fp8 checkpoints."
 
 @check
 def fp8_kv_backend_unavailable(
-    launch: Launch, model: Model, card: Card, packages: Packages, environ: Environ
+    launch: Launch, packages: Packages, environ: Environ, model: Model | None = None, card: Card | None = None
 ) -> Iterator[Finding]:
     """No attention backend of this vLLM can do the KV cache's dtype on this GPU, or with this model.
 
@@ -49,6 +49,10 @@ def fp8_kv_backend_unavailable(
     """
     if launch.kind == "other":
         raise Skip("the command is no launch of vLLM")
+    if model is None or card is None:
+        if (launch.text(_OPTION) or "auto") == "auto" and not launch.unknown(_OPTION):
+            raise Skip("no dtype of the KV cache is asked for")
+        raise CannotTell("the model or the GPU is not known (see --gpu)")
     shape = shape_of(model)
     version = version_of(launch, packages)
     asked = asked_of(launch, model, shape, card, packages, version, environ)

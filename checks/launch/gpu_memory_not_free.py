@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cudadoctor.declare import check
-from cudadoctor.facts import Card, Driver, GpuProcess, Launch, Machine, Model, Packages
+from cudadoctor.facts import Card, Driver, Environ, GpuProcess, Launch, Machine, Model, Packages
 from cudadoctor.findings import Evidence, Finding, Severity
-from cudadoctor.planning import advice_of, called, in_gib, plan_of, remedies_of, share, task_of
+from cudadoctor.planning import advice_of, called, freer, in_gib, plan_of, remedies_of, share, task_of
 
 if TYPE_CHECKING:
     from cudadoctor.simulate.advice import Advised
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 @check
 def gpu_memory_not_free(
-    launch: Launch, model: Model, card: Card, packages: Packages, machine: Machine, driver: Driver
-) -> Iterator[Finding]:
+    launch: Launch, model: Model, card: Card, packages: Packages, machine: Machine, driver: Driver,
+    environ: Environ | None = None,
+) -> Iterator[Finding]:  # fmt: skip
     """Less of the GPU's memory is free than the launch will ask for.
 
     ## What it means
@@ -29,10 +30,11 @@ def gpu_memory_not_free(
     `nvidia-smi --query-compute-apps=pid,used_memory --format=csv`
 
     ## What helps
-    A utilisation that leaves alone what is held, where what is left is enough: then it is printed, as it was
-    planned with. Where it is not, asking for less does not help: end what holds the memory.
+    Another GPU of the kind, where one has enough free: then its number is printed. A utilisation that leaves
+    alone what is held, where what is left is enough: it is printed as it was planned with. Where it is not,
+    asking for less does not help: end what holds the memory.
     """
-    task = task_of(launch, model, card, packages)
+    task = task_of(launch, model, card, packages, environ)
     plan = plan_of(task)
     if plan.outcome != "not-free" or card.free_bytes is None:
         return
@@ -41,20 +43,30 @@ def gpu_memory_not_free(
         Evidence(f"process {process.pid}", f"holds {in_gib(process.memory_bytes or 0)}")
         for process in holders
     )
-    advised = advice_of(task, launch, model, card, packages, machine)
+    advised = advice_of(task, launch, model, card, packages, machine, environ)
     asked = f"{in_gib(plan.budget)} are asked for (utilisation {share(plan.utilization)})"
+    other = freer(task, launch, card)
+    number = "" if card.index is None or len(card.alike) < 2 else f"GPU {card.index}, "
     yield Finding(
         f"{in_gib(card.free_bytes)} of {in_gib(card.total_bytes or 0)} are free, and {asked}"
-        f"{_helps(advised, bool(holders))}",
+        f"{'; another GPU has enough free' if other else _helps(advised, bool(holders))}",
         Severity.ERROR,
-        (Evidence(card.source, f"{called(card)}: {in_gib(card.free_bytes)} free"), *held),
-        remedies_of(advised, task, launch),
+        (Evidence(card.source, f"{number}{called(card)}: {in_gib(card.free_bytes)} free"), *held),
+        (*([other] if other else []), *remedies_of(advised, task, launch, card)),
     )
 
 
 def _holders(driver: Driver, card: Card) -> list[GpuProcess]:
     """Return the processes that hold memory of the GPU that is planned for, the largest first."""
-    same = [gpu for gpu in driver.gpus if gpu.memory_free_bytes in (card.free_bytes, None)]
+    same = [
+        gpu
+        for gpu in driver.gpus
+        if (
+            gpu.memory_free_bytes in (card.free_bytes, None)
+            if card.index is None
+            else gpu.index == card.index
+        )
+    ]
     held = [process for gpu in same for process in gpu.processes]
     return sorted(held, key=lambda process: -(process.memory_bytes or 0))[:5]
 

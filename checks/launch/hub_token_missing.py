@@ -20,7 +20,8 @@ def hub_token_missing(launch: Launch, model: Model, environ: Environ) -> Iterato
     HUGGING_FACE_HUB_TOKEN. The usual reason is `HF_TOKEN=${HF_TOKEN}` in a compose file where the variable is
     set nowhere. A public model is downloaded all the same, so that this is a warning as long as it is not
     known whether the model is gated (`--online` asks). To those without a token the hub says 401 of a name
-    that is private and of one that does not exist alike.
+    that is private and of one that does not exist alike. `--online` sends the user's token to the user's own
+    hub only, never where a file that is read leads, and over plain http to this machine alone.
 
     ## How to tell
     `hf auth whoami`; in a container, `docker exec CONTAINER env`, with care: it prints the token.
@@ -35,6 +36,8 @@ def hub_token_missing(launch: Launch, model: Model, environ: Environ) -> Iterato
     if model.state == "cached" and model.to_come_bytes == 0:
         return
     ended = model.online.ended if model.online is not None else ""
+    if ended in ("gated", "refused") and model.online is not None and model.online.withheld:
+        raise CannotTell(f"the hub was asked without a token: {model.online.withheld}")
     if ended in ("gated", "refused") and launch.text("--hf-token") and not model.token.source:
         raise CannotTell("--hf-token is given, which not every part of vLLM uses")
     if ended in ("gated", "refused") and model.token.source:

@@ -28,9 +28,11 @@ def model_architecture_unknown(launch: Launch, model: Model, packages: Packages)
         raise Skip("the command is no launch of vLLM")
     asked = model.architecture
     if asked is None or asked.verdict == "cannot-tell":
-        raise CannotTell(asked.reason if asked else model.reason or "no vLLM is installed here to ask")
+        raise CannotTell(asked.reason if asked else model.reason or _why_not(launch, model, packages))
     if asked.verdict != "unknown":
         return
+    if doubt := _in_doubt(launch, model):
+        raise CannotTell(doubt)
     vllm = packages.find("vllm")
     version = vllm.version if vllm is not None else ""
     names = ", ".join(asked.asked)
@@ -44,4 +46,28 @@ def model_architecture_unknown(launch: Launch, model: Model, packages: Packages)
             Evidence(asked.source, "names no such model"),
         ),
         near,
+    )
+
+
+def _in_doubt(launch: Launch, model: Model) -> str:
+    """Return why vLLM may take another architecture than that of config.json, "" where it may not."""
+    for name, does in (("--hf-overrides", "may name another one"), ("--model-impl", "says what runs it")):
+        if why := launch.unknown(name):
+            return f"{name} {does}: {why}"
+        if launch.text(name) not in (None, "", "auto", "{}"):
+            return f"{name} {does}"
+    if model.params:
+        return "params.json is there too, which vLLM may read instead of config.json"
+    return (
+        "it is a draft model, which leads to another" if "speculators_config" in (model.config or {}) else ""
+    )
+
+
+def _why_not(launch: Launch, model: Model, packages: Packages) -> str:
+    if launch.contained:
+        return "which vLLM is in the image is not known here"
+    if packages.find("vllm") is None:
+        return "no vLLM is installed here to ask"
+    return (
+        f"no config of {model.name} is here to look into" if model.config is None else "it was not looked up"
     )

@@ -64,6 +64,8 @@ def _asked(launch: Launch, model: Model, answer: HubAnswer) -> Iterator[Finding]
     """Report what the hub said; raise CannotTell where that was nothing."""
     said = f": {answer.message}" if answer.message else ""
     row = Evidence(f"{answer.endpoint}/{model.name}", f"answers {answer.status or 'no'}{said}")
+    if answer.ended in ("absent", "refused") and answer.withheld:
+        raise CannotTell(f"the hub was asked without a token: {answer.withheld}")
     if answer.ended == "absent":
         yield _finding(launch, model, f"the hub has no model called {model.name}", (row,))
     elif answer.ended == "no-revision":

@@ -24,14 +24,15 @@ def option_unknown(launch: Launch) -> Iterator[Finding]:
     `vllm serve --help=NAME`
 
     ## What helps
-    The name or value that is meant; or to leave the option out.
+    The name or value that is meant; or to leave the option out. A warning is of a script that starts vLLM in
+    more than one place, where only one of them gives the option.
     """
     if launch.kind == "other":
         raise Skip("the command is no launch of vLLM")
     for each in launch.refused:
         yield Finding(
             _says(each),
-            Severity.ERROR,
+            Severity.WARNING if each.uncertain else Severity.ERROR,
             (
                 Evidence(each.origin, f"{each.spelled} {each.value}".rstrip()),
                 Evidence(launch.options_from, _known(each)),
@@ -45,6 +46,8 @@ def _says(each: Refused) -> str:
         return f"this vLLM has no option {each.spelled}"
     if each.why == "ambiguous":
         return f"{each.spelled} may stand for {' or '.join(each.choices)}"
+    if each.why == "alone":
+        return f"{each.name} is given without {each.expects.removesuffix(' beside it')}"
     if each.why == "values":
         return f"{each.name} is given without a value, or with too many"
     return f"{each.name} does not take {each.value!r}"

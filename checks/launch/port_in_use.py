@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from cudadoctor.declare import CannotTell, Skip, check
@@ -10,6 +11,8 @@ from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.planning import version_of
 from cudadoctor.versions import numbers
 
+#: A server of vLLM's by its command line, or by the name that it gives its processes.
+_VLLM = re.compile(r"(?:^|[\s/])vllm(?:\s|$)|\bvllm\.entrypoints\.|^VLLM::")
 _EVERY_IPV4 = ("", "0.0.0.0")
 _STOPS = '"Address already in use"'
 #: Of vLLM's `create_server_socket`: SO_REUSEPORT is always set in 0.8.5 to 0.20.0, never in 0.6.6, and only
@@ -93,7 +96,7 @@ def _asks(wanted: WantedPort) -> str:
 
 def _shares(launch: Launch, holder: Listener, resources: Resources, packages: Packages) -> bool:
     """Return whether both sockets let another have the port too: two servers of vLLM, of one user."""
-    if "vllm" not in holder.command or resources.user is None or holder.user != resources.user:
+    if _VLLM.search(holder.command) is None or resources.user is None or holder.user != resources.user:
         return False
     version = numbers(version_of(launch, packages))
     return _SHARED_FROM <= version < _SHARED_UNTIL or (launch.integer("--api-server-count") or 1) > 1

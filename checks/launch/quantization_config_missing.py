@@ -11,6 +11,7 @@ from cudadoctor.findings import Evidence, Finding, Severity
 from cudadoctor.simulate.quantization import Loading, loading
 
 _OPTION = "--quantization"
+_LONGEST = 4  #: digits of a compute capability
 _DTYPES = {"half": "float16", "float": "float32"}
 
 
@@ -66,7 +67,7 @@ def _asked(launch: Launch) -> str:
 def _capability(card: Card | None) -> int | None:
     """Return 86 for compute capability 8.6."""
     digits = card.capability.replace(".", "") if card is not None else ""
-    return int(digits) if digits.isdecimal() else None
+    return int(digits) if digits.isdecimal() and len(digits) <= _LONGEST else None
 
 
 def _methods(launch: Launch, model: Model) -> Methods:

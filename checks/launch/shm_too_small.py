@@ -24,6 +24,7 @@ _CHUNKS, _TO_WORKERS_MIB, _FROM_WORKER_MIB, _IN_GROUP_MIB = 10, 16, 24, 24
 #: `check_shm_free_space`, which refuses a queue that has no room: in 0.29.0 and 0.33.0, not in 0.25.0.
 _GUARDED_FROM = (0, 29)
 _PAGE = 4096
+_LONGEST = 24  #: characters of a size: one of more is none
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
 _POWERS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
@@ -116,9 +117,10 @@ def _of_host(resources: Resources | None) -> _Room | None:
 def _of_container(launch: Launch, container: Container) -> _Room:
     if not container.shm_size:
         return _Room(_ENGINES_DEFAULT, launch.source, f"no shm size is given: {_size(_ENGINES_DEFAULT)}")
-    match = _SIZE.fullmatch(container.shm_size.strip())
+    size_text = container.shm_size.strip()
+    match = _SIZE.fullmatch(size_text) if len(size_text) <= _LONGEST else None
     if match is None:
-        raise CannotTell(f"what size {container.shm_size!r} is for /dev/shm is not known")
+        raise CannotTell(f"what size {size_text[:_LONGEST]!r} is for /dev/shm is not known")
     size = int(float(match[1]) * (1 << _POWERS[match[2].lower()]))
     return _Room(size, launch.source, f"a shm size of {container.shm_size}")
 

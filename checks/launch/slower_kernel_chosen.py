@@ -9,6 +9,7 @@ from cudadoctor.facts import Card, Launch, Model
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 
 _OPTION = "--quantization"
+_LONGEST = 4  #: digits of a compute capability
 
 
 @check
@@ -35,9 +36,10 @@ def slower_kernel_chosen(launch: Launch, model: Model, card: Card) -> Iterator[F
     asked, stated = launch.text(_OPTION), model.quantization
     if not asked or stated is None or model.methods is None:
         return
-    if not card.capability.replace(".", "").isdecimal():
+    digits = card.capability.replace(".", "")
+    if not digits.isdecimal() or len(digits) > _LONGEST:
         raise CannotTell("the compute capability is not known")
-    capability = int(card.capability.replace(".", ""))
+    capability = int(digits)
     found = loading(stated, asked, model.methods, model.quantization_files, capability)
     if not found.faster:
         return

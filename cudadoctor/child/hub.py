@@ -29,6 +29,35 @@ def main(order: dict[str, Any]) -> dict[str, Any]:
     except ImportError as error:
         return {"ended": "not-installed", "message": str(error)[:_MESSAGE]}
     answer: dict[str, Any] = {"ended": "found", "files": {}}
+    _until(float(order["total_s"]))
+    try:
+        return _asked(hub, order, answer)
+    except _Over:
+        over = f"no whole answer within {order['total_s']:.0f} s"
+        if "config.json" in answer["files"]:
+            answer.setdefault("problems", {}).update(dict.fromkeys(order["more"], over))
+            return answer
+        return {**answer, "ended": "unreachable", "message": over}
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+class _Over(BaseException):
+    """The time is over. No library takes this for an error of the network, to try again."""
+
+
+def _until(seconds: float) -> None:
+    """Raise _Over when the time is over, also amid an answer that comes byte by byte."""
+
+    def end(*_: object) -> None:
+        raise _Over
+
+    signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _asked(hub: Any, order: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    """Put into the answer what comes, as it comes."""
     try:
         _described(hub, order, "config.json")  # once: what fetches tries again and again where nobody answers
         config = _fetch(hub, order, "config.json")

@@ -34,6 +34,8 @@ def asked_for(options: argparse.Namespace) -> Asked:
     if options.gpu and gpus.find(options.gpu) is None and not options.gpu_memory:
         hint = nearest(options.gpu, list(gpus.names()))
         raise UserMistake(f"no card is called {options.gpu!r}{hint} (or name its size: --gpu-memory 24GiB)")
+    if options.count != 1 and not (options.gpu or options.gpu_memory):
+        raise UserMistake("--count is of the card that --gpu or --gpu-memory names")
     if not 1 <= options.count <= 1024:
         raise UserMistake(f"--count {options.count}: from 1 to 1024")
     capability = options.compute_capability or ""

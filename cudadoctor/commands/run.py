@@ -44,7 +44,7 @@ class Verdict(Struct, frozen=True):
 def run(options: argparse.Namespace) -> int:
     """Become the command, or return why not: 1 findings, 2 wrong usage, 3 a bug (--strict), 126, 127."""
     command: list[str] = options.argv
-    if not command:
+    if not command or not command[0]:
         raise UserMistake("no command is given (cudadoctor run [OPTIONS] -- COMMAND)")
     options.asked = Asked(tuple(command))
     changes: dict[str, str | None] = {}
@@ -139,7 +139,8 @@ def _become(command: Sequence[str], changes: Mapping[str, str | None]) -> int:
             environ[os.fsencode(name)] = os.fsencode(value)
     sys.stdout.flush()
     sys.stderr.flush()
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python has them ignored, and that would be inherited
+    # Python has these ignored from its start on, and what they were before is not to be known.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:
         _execute(command, environ)

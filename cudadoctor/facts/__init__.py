@@ -59,7 +59,7 @@ from cudadoctor.facts.gpu import (
     Ptxas,
     PtxasUse,
 )
-from cudadoctor.facts.launch import Card, Container, Given, Launch, Mount, Note, Paths, Port, Refused
+from cudadoctor.facts.launch import Card, Container, Given, Held, Launch, Mount, Note, Paths, Port, Refused
 from cudadoctor.facts.libraries import (
     CachedLibrary,
     DynamicLoader,
@@ -156,6 +156,7 @@ __all__ = [
     "Gpu",
     "GpuProcess",
     "HeaderDirectory",
+    "Held",
     "Hub",
     "HubAnswer",
     "Kernels",

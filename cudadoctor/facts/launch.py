@@ -28,6 +28,7 @@ class Note(Struct, frozen=True, omit_defaults=True):
     text: str
     origin: str = ""
     name: str = ""  #: for what a check may look for: "cmd-not-json", "variable-empty"
+    span: tuple[int, int] = (0, 0)  #: which words of the launch it is about, from and up to; none: (0, 0)
 
 
 class Refused(Struct, frozen=True, omit_defaults=True):
@@ -36,11 +37,12 @@ class Refused(Struct, frozen=True, omit_defaults=True):
     name: str  #: "--kv-cache-dtype"; as written where no option has that name
     spelled: str
     origin: str
-    why: Literal["unknown", "ambiguous", "choice", "number", "range", "json", "values", "config"]
+    why: Literal["unknown", "ambiguous", "choice", "number", "range", "json", "values", "config", "alone"]
     value: str = ""
     nearest: str = ""  #: the valid name or value that is closest, where one is close
     choices: tuple[str, ...] = ()  #: the values it takes, or the names that it may stand for
     expects: str = ""  #: in words: "a whole number", "> 0, <= 1"
+    uncertain: bool = False  #: only one of several launches gives it, and which of them runs is not known
 
 
 class Port(Struct, frozen=True):
@@ -76,6 +78,13 @@ class Container(Struct, frozen=True, omit_defaults=True):
     mounts: tuple[Mount, ...] = ()
 
 
+class Held(Struct, frozen=True):
+    """How much of one GPU is free."""
+
+    index: int  #: its number in the order of the bus, as nvidia-smi has it
+    free_bytes: int
+
+
 class Card(Section, frozen=True):
     """The cards that the launch is planned for: those it will see here, or one that was named."""
 
@@ -86,6 +95,8 @@ class Card(Section, frozen=True):
     free_bytes: int | None = None
     unified: bool = False  #: its memory is the system's
     source: str = ""  #: "NVML", or the option that named it
+    index: int | None = None  #: the number of the GPU that `free_bytes` is of, of those used the fullest
+    alike: tuple[Held, ...] = ()  #: all of this kind that are visible, in their order
 
 
 class Paths(Section, frozen=True):
@@ -107,6 +118,16 @@ _HUMAN = {
     "G": 1 << 30,
     "T": 1 << 40,
 }
+_LONGEST, _MOST = 32, 1e18  #: characters of a whole number; more than anything here is counted in
+
+
+_NO_START = frozenset(
+    ("vllm", "cudadoctor", "echo", "printf", "grep", "pgrep", "pkill", "which", "man", "pip")
+)
+_STARTS = re.compile(
+    r"(?:^|[\s'\"/])vllm\s+(?:\S+\s+)*?serve\b|vllm\.entrypoints|\b(?:from|import)\s+vllm\b"
+    r"|compose\s(?:.*\s)?up\b"
+)
 
 
 class Launch(Section, frozen=True):
@@ -130,11 +151,27 @@ class Launch(Section, frozen=True):
     refused: tuple[Refused, ...] = ()
     options_from: str = ""  #: the source of the installed vLLM; "" where none could be read
     notes: tuple[Note, ...] = ()
+    partial: str = ""  #: why more options may be given than are known: "EXTRA at run.sh:3 ..."
+    #: variables that the command sets to what is not known, with the reason; `variables` has none of them
+    doubtful: dict[str, str] = {}
 
     @property
     def contained(self) -> bool:
         """Return whether the program runs in a container, whose files and variables are its own."""
         return self.container is not None or bool(self.image)
+
+    @property
+    def may_start_vllm(self) -> bool:
+        """Return whether another command than vLLM's has words that start it, which were not followed."""
+        program = self.argv[0].rpartition("/")[2] if self.argv else ""
+        return self.kind == "other" and program not in _NO_START and bool(_STARTS.search(" ".join(self.argv)))
+
+    def unknown(self, name: str) -> str:
+        """Return why an option's value, or whether it is given, is not known; "" where it is known."""
+        given = self.options.get(name)
+        if given is None:
+            return self.partial
+        return "" if given.values else given.reason or "its value is not known"
 
     def text(self, name: str) -> str | None:
         """Return the last value of an option, or None where it is not given or not known."""
@@ -147,15 +184,22 @@ class Launch(Section, frozen=True):
         return None if value is None else value not in ("False", "None", "0", "")
 
     def integer(self, name: str) -> int | None:
-        """Return an option as a whole number, as vLLM reads it: "32k" is 32000, "32K" 32768."""
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)([kKmMgGtT]?)\s*", self.text(name) or "")
+        """Return an option as a whole number, as vLLM reads it: "32k" is 32000, "32K" 32768.
+
+        None for what is none, and for one of more digits than anything here is counted in.
+        """
+        text = self.text(name) or ""
+        match = (
+            re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)([kKmMgGtT]?)\s*", text) if len(text) < _LONGEST else None
+        )
         if match is None or ("." in match[1] and not match[2]):
             return None
         return int(float(match[1]) * _HUMAN[match[2]]) if match[2] else int(match[1])
 
     def number(self, name: str) -> float | None:
-        """Return an option as a number, or None where it is none."""
+        """Return an option as a number, or None where it is none, or one without an end."""
         try:
-            return float(self.text(name) or "")
+            number = float(self.text(name) or "")
         except ValueError:
             return None
+        return number if abs(number) < _MOST else None

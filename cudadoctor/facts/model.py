@@ -100,6 +100,7 @@ class HubAnswer(Struct, frozen=True, omit_defaults=True):
     status: int = 0  #: of HTTP; 0 where there was no answer
     message: str = ""
     commit: str = ""
+    withheld: str = ""  #: why it was asked without the token that is there
 
 
 class Model(Section, frozen=True):

@@ -41,8 +41,9 @@ class SharedMemory(Struct, frozen=True, omit_defaults=True):
 
 
 class Resources(Section, frozen=True):
-    """The ports that the launch wants, and this machine's shared memory."""
+    """The ports that the launch wants, this machine's shared memory, and the program to be started."""
 
     ports: tuple[WantedPort, ...] = ()
     user: int | None = None  #: the id of the user who asks, who will start the launch
     shared_memory: SharedMemory | None = None  #: None: there is no /dev/shm here, or it cannot be looked at
+    program: str | None = None  #: its path; "": there is none, None: it is not known where to look

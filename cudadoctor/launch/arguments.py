@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 
 from cudadoctor.facts.launch import Given, Kind, Launch, Note, Refused
 from cudadoctor.launch.draft import Draft
-from cudadoctor.launch.texts import Word, texts
+from cudadoctor.launch.texts import CALLERS, Word, texts
 
 if TYPE_CHECKING:
     from cudadoctor.launch.options import Option, Options
@@ -42,6 +42,7 @@ class Parsed(Struct):
     operands: list[Word] = []
     refused: list[Refused] = []
     notes: list[Note] = []
+    partial: str = ""  #: why there may be more options than these
 
 
 def served(draft: Draft, kind: Kind, words: list[Word], begin: int) -> Launch:
@@ -51,14 +52,15 @@ def served(draft: Draft, kind: Kind, words: list[Word], begin: int) -> Launch:
     notes: list[Note] = []
     judged = draft.options if draft.container is None else None
     arguments, refused = included(draft, kind, words[begin:], judged, notes)
-    parsed = parse(arguments, draft.options)
+    parsed = parse(arguments, draft.options, kind == "vllm-serve")
+    draft.partial = draft.partial or parsed.partial
     refused += parsed.refused
     model, refusals = _model(draft, kind, parsed, notes)
-    refused += refusals
+    refused += [*refusals, *_alone(parsed, draft.options)]
     for note in [*notes, *parsed.notes]:
         draft.note(note.text, note.origin, note.name)
     for word in words:
-        if word.reason:
+        if word.reason not in ("", CALLERS):
             draft.note(word.reason, word.origin, "value-unknown")
     return structs.replace(
         draft.launch(kind, words),
@@ -76,17 +78,36 @@ def _model(draft: Draft, kind: Kind, parsed: Parsed, notes: list[Note]) -> tuple
     given = parsed.options.get("--model")
     named = Word(given.values[-1], given.origin, given.reason) if given and given.values else None
     first = parsed.operands[0] if parsed.operands else None
-    refused = [_unexpected(word) for word in parsed.operands[1:] if not word.reason]
+    # A word behind one that is not known may be the value of an option that came out of it.
+    at = next((at for at, word in enumerate(parsed.operands) if word.reason), len(parsed.operands))
+    refused = [_unexpected(word) for word in parsed.operands[1:at]]
     if kind == "vllm-serve":
         typed = given is not None and (not draft.config or not given.origin.startswith(f"{draft.config}:"))
         if given and typed and options is not None and options.has["model-refused"]:
             expects = "the model as the first word behind `serve`"
+            refused.append(Refused("--model", given.spelled, given.origin, "values", expects=expects))
+        if given and typed and first is not None and options is not None and options.has["model-moved"]:
+            expects = f"no {given.spelled} {given.values[-1] if given.values else ''} beside {first.text}"
             refused.append(Refused("--model", given.spelled, given.origin, "values", expects=expects))
         return first or named, refused
     if first is not None:
         text = f"this server takes no notice of {first.text!r}: it reads the model from --model alone"
         notes.append(Note(text, first.origin, "model-ignored"))
     return named, refused
+
+
+def _alone(parsed: Parsed, options: Options | None) -> list[Refused]:
+    """Return the options that are refused without another one, which is not given."""
+    found: list[Refused] = []
+    for name, other in options.needs if options is not None and not parsed.partial else ():
+        given = parsed.options.get(name)
+        assert options is not None
+        if given is None or given.values != ("True",) or options.default(other) not in (None, False, ""):
+            continue
+        beside = parsed.options.get(other)
+        if beside is None or beside.values in (("False",), ("",)):
+            found.append(Refused(name, given.spelled, given.origin, "alone", expects=f"{other} beside it"))
+    return found
 
 
 def _unexpected(word: Word) -> Refused:
@@ -96,8 +117,12 @@ def _unexpected(word: Word) -> Refused:
 # --- the parser ---------------------------------------------------------------------------------------------
 
 
-def parse(words: list[Word], options: Options | None) -> Parsed:
-    """Return the options by their full names. Never raises: what will not be taken is in `refused`."""
+def parse(words: list[Word], options: Options | None, operand: bool = True) -> Parsed:
+    """Return the options by their full names. Never raises: what will not be taken is in `refused`.
+
+    `operand`: the first word without an option is the model. Where another one is not known, it may be any
+    option: what was given in front of it may be given anew there, and is not known either.
+    """
     found = Parsed({}, [], [], [])
     words = list(_normal(words, options, found))
     at = 0
@@ -109,12 +134,17 @@ def parse(words: list[Word], options: Options | None) -> Parsed:
             break
         string, value = _option_string(word, options)
         if not string:
+            if word.reason and (word.many or found.operands or not operand):
+                _more(found, word)
             found.operands.append(word)
             continue
         option, full, refused = _looked_up(string, word, options)
         if option is None:
             found.refused += [refused] if refused else []
-            at += value is None and at < len(words) and not _option_string(words[at], options)[0]
+            if value is None and at < len(words) and not _option_string(words[at], options)[0]:
+                if words[at].many:
+                    _more(found, words[at])
+                at += 1
             continue
         if option.nargs == 0:
             _turned(found, option, full, string, value, word)
@@ -124,6 +154,19 @@ def parse(words: list[Word], options: Options | None) -> Parsed:
         )
         _given(found, option, string, word, taken)
     return found
+
+
+def _more(found: Parsed, word: Word) -> None:
+    """Note that a word may hold options which nobody knows: it counts over those in front of it.
+
+    Those that whoever runs a script may add to it leave the script's own as they are: these are judged.
+    """
+    found.partial = found.partial or f"what stands at {word.origin} may hold more options: {word.reason}"
+    if word.reason == CALLERS:
+        return
+    for name, given in found.options.items():
+        found.options[name] = Given((), given.origin, given.spelled, given.reason or found.partial)
+    found.refused = [each for each in found.refused if each.why != "range"]
 
 
 def _normal(words: list[Word], options: Options | None, found: Parsed) -> Iterator[Word]:
@@ -260,6 +303,8 @@ def _given(found: Parsed, option: Option, spelled: str, word: Word, taken: list[
         found.refused.append(Refused(option.name, spelled, word.origin, "values", expects="a value"))
         return
     reason = next((each.reason for each in taken if each.reason), "")
+    if option.nargs in ("+", "*") and (several := next((each for each in taken if each.many), None)):
+        _more(found, several)
     values = texts(taken) or ("True",)
     before = found.options.pop(option.name, None)
     if option.appends and before is not None:
@@ -275,9 +320,10 @@ def _given(found: Parsed, option: Option, spelled: str, word: Word, taken: list[
 def judged(option: Option, spelled: str, word: Word) -> Refused | None:
     """Return why an option will not take a value, or None where it does or where that is not known."""
     text = word.text
-    if text in ("None", ""):
+    nothing = text in ("None", "")
+    if nothing and option.empty and (option.choices is None or not option.checked):
         return None
-    if option.choices is not None and text not in option.choices:
+    if option.choices is not None and (text not in option.choices or nothing):
         if option.kind == "unknown" and "," in text:
             return None
         return _refused(
@@ -290,11 +336,8 @@ def judged(option: Option, spelled: str, word: Word) -> Refused | None:
         )
     if (expects := _expects(option.kind, text)) != "":
         return _refused(option, spelled, word, "number", expects=expects)
-    if option.kind == "json" and text.lstrip()[:1] in ("{", "["):
-        try:
-            json.loads(text)
-        except (ValueError, RecursionError):
-            return _refused(option, spelled, word, "json", expects="JSON, in quotes of the shell")
+    if (expects := _expects_json(option, text)) != "":
+        return _refused(option, spelled, word, "json", expects=expects)
     if option.kind in ("int", "float") and not _within(option.limits, text):
         signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
         expects = ", ".join(f"{signs[name]} {limit:g}" for name, limit in option.limits.items())
@@ -335,8 +378,23 @@ def _expects(kind: str, text: str) -> str:
     return ""
 
 
+def _expects_json(option: Option, text: str) -> str:
+    """Return what is wanted where a text is not the JSON that an option takes; "" where it is."""
+    if option.kind == "lora":
+        if not text or ("=" in text and "," not in text):
+            return ""
+        return "" if isinstance(_json(text), dict) else "name=path, or JSON in quotes of the shell"
+    if option.kind not in ("json", "object") or (not option.strict and text.lstrip()[:1] not in ("{", "[")):
+        return ""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return "JSON, in quotes of the shell"
+    return "" if isinstance(found, dict) or option.kind == "json" else "a JSON object, in quotes of the shell"
+
+
 def _within(limits: dict[str, float], text: str) -> bool:
-    number = float(text.strip().replace("_", ""))
+    number = float(text.strip().replace("_", ""))  # of a whole number without an end: infinity
     tests = {"gt": number.__gt__, "ge": number.__ge__, "lt": number.__lt__, "le": number.__le__}
     return all(tests[name](limit) for name, limit in limits.items())
 

@@ -50,8 +50,16 @@ def follow(draft: Draft, words: list[Word]) -> Launch:
             draft.note(str(error), words[0].origin, "unreadable")
             return draft.launch("other", words)
         if done is not None:
-            return done
+            return _told(done)
     return draft.other(words, f"more than {_LAYERS} wrappers around it")
+
+
+def _told(launch: Launch) -> Launch:
+    """Return a launch of what is not followed with a note, where vLLM may be started by it."""
+    if not launch.may_start_vllm or any(note.name in ("not-followed", "unreadable") for note in launch.notes):
+        return launch
+    text = f"what {launch.argv[0]} starts is not followed, and vLLM is named in it: it is not judged here"
+    return structs.replace(launch, notes=(*launch.notes, Note(text, launch.source, "not-followed")))
 
 
 def known(text: str) -> bool:
@@ -96,8 +104,10 @@ def _wrapped(draft: Draft, words: list[Word], name: str, length: int) -> Next:
     draft.passed(own)
     if name.startswith("uv"):
         return _uv(draft, own, rest, name)
-    for folder in wrappers.given(own[length:], "--cwd", "--chdir"):
+    for folder in wrappers.given(own[length:], "--cwd", "--chdir", *(["-D"] if name == "sudo" else [])):
         draft.into(folder.text)
+    if name == "flock" and rest and own[-1].text in ("-c", "--command"):
+        return [Word("sh", rest[0].origin), Word("-c", rest[0].origin), rest[0]], None
     return rest, None if rest else draft.other(words, f"no command follows {name}")
 
 
@@ -149,7 +159,7 @@ def _env_option(draft: Draft, text: str, name: str, value: str) -> None:
     elif name in ("-C", "--chdir"):
         draft.into(value)
     elif text in ("-", "-i", "--ignore-environment", "-0i", "-iv", "-vi"):
-        draft.clean, draft.variables, draft.unset = True, {}, {}
+        draft.clean, draft.variables, draft.unset, draft.doubtful = True, {}, {}, {}
 
 
 def _option(word: Word, valued: Sequence[str]) -> tuple[str, str | None]:

@@ -3,6 +3,8 @@
 Values are taken from the caller's variables first and from `.env` beside the file after them. A command
 written as one text is split as compose splits it (https://github.com/mattn/go-shellwords, commit 0377e1db,
 read 2026-11-21): no shell, and nothing behind an operator.
+A service that extends another is put together with it by the rules of merging
+(https://docs.docker.com/reference/compose-file/merge/, read 2026-11-21).
 """
 
 from __future__ import annotations
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 _OPERATORS = ";&|<>"
 #: The names that compose looks for, the first of them first.
 STANDARD = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+_DEEPEST = 16  #: services that extend each other
+#: Of a service that extends another: what is replaced, and the lists that are names with values.
+_REPLACED = frozenset(("command", "entrypoint", "healthcheck"))
+_NAMED = frozenset(("environment", "args", "labels", "sysctls", "extra_hosts"))
 _DOCKERFILE = "Dockerfile"
 #: What `docker compose up` reads as well where no file is named to it.
 _OVERRIDES = tuple(
@@ -63,8 +69,9 @@ class _Service:
         if node is None or node.pairs is None:
             line = node.line if node else tree.line
             raise LaunchUnreadable(f"{path}:{line}: the service {name} has nothing in it")
-        self.host, self.path, self.name, self.node = host, path, name, node
+        self.host, self.path, self.name = host, path, name
         self.draft = Draft(host, f"{path}, service {name}", options)
+        self.node = self._extended(node, tree, frozenset((name,)))
         self.draft.nearby = nearby(host, path)
         if (more := tree.get("include")) is not None:
             self.draft.note("`include` is not followed", self._at(more), "not-followed")
@@ -74,8 +81,6 @@ class _Service:
 
     def launch(self) -> Launch:
         draft, node = self.draft, self.node
-        if (inner := node.get("extends")) is not None:
-            draft.note("`extends` is not followed", self._at(inner), "not-followed")
         draft.clean = True
         self._variables()
         image = self._text("image")
@@ -110,10 +115,41 @@ class _Service:
             self.draft.container = structs.replace(container, image=stage.base)
         return dockerfile.started(self.draft, stage, file, entrypoint, command)
 
+    def _extended(self, node: Node, tree: Node, seen: frozenset[str]) -> Node:
+        """Return a service with what it has of the one that it extends, in this file or in one beside it."""
+        extends = node.get("extends")
+        if extends is None:
+            return node
+        file = self._literal(extends, "file")
+        name = extends.text if extends.scalar else self._literal(extends, "service")
+        path = beside(self.path, file) if file else ""
+        key = f"{file}\0{name}" if file else name
+        said = ""
+        if "/" in file.removeprefix("./"):
+            said = f"`extends` is not followed into another folder: {file}"
+        elif not name or "$" in name + file or key in seen or len(seen) > _DEEPEST:
+            said = "`extends` is not followed"
+        else:
+            try:
+                tree = parse(whole(self.host, path), path) if file else tree
+            except LaunchUnreadable as error:
+                said = f"`extends` is not followed: {error}"
+        base = _under(tree, "services", name) if not said else None
+        if base is None or base.pairs is None:
+            said = said or f"`extends` is not followed: no service is called {name!r}"
+            self.draft.note(said, self._at(extends), "not-followed")
+            self.draft.partial = self.draft.partial or said
+            return node
+        return merged(self._extended(base, tree, seen | {key}), node)
+
+    def _literal(self, node: Node, name: str) -> str:
+        found = node.get(name)
+        return found.text if found is not None and found.scalar else ""
+
     # --- values ---------------------------------------------------------------------------------------------
 
     def _at(self, node: Node) -> str:
-        return f"{self.path}:{node.line}"
+        return f"{node.source or self.path}:{node.line}"
 
     def _lookup(self, name: str) -> str | None:
         value = self.host.environ.get(name)
@@ -258,6 +294,56 @@ class _Service:
         if found.source.startswith("~/"):
             return structs.replace(found, source=self.host.home() + found.source[1:])
         return found
+
+
+def merged(base: Node, own: Node) -> Node:
+    """Return a service put together with the one that it extends, or a mapping in it.
+
+    Mappings are merged, lists are joined, all else is replaced: a command is no list in this.
+    """
+    pairs = dict(base.pairs or {})
+    for name, node in (own.pairs or {}).items():
+        before = pairs.get(name)
+        pairs[name] = node if before is None or name in _REPLACED else _together(name, before, node)
+    pairs.pop("extends", None)
+    return structs.replace(own, pairs=pairs)
+
+
+def _together(name: str, before: Node, node: Node) -> Node:
+    if name in _NAMED:
+        before, node = _as_pairs(before), _as_pairs(node)
+    if name == "env_file":
+        before, node = _as_list(before), _as_list(node)
+    if before.pairs is not None and node.pairs is not None:
+        return merged(before, node)
+    if before.items is None or node.items is None:
+        return node
+    kept = before.items
+    if name == "volumes":
+        targets = {_target(item) for item in node.items}
+        kept = tuple(item for item in kept if _target(item) not in targets)
+    return structs.replace(node, items=(*kept, *node.items))
+
+
+def _as_pairs(node: Node) -> Node:
+    """Return a list of NAME=value as the mapping that it stands for; a bare name has no value."""
+    if node.items is None:
+        return node
+    pairs: dict[str, Node] = {}
+    for item in node.items:
+        name, equals, value = item.text.partition("=")
+        text = value if equals else None
+        pairs[name] = structs.replace(item, text=text or "", value=text)
+    return structs.replace(node, items=None, pairs=pairs)
+
+
+def _as_list(node: Node) -> Node:
+    return node if node.items is not None else Node(node.line, items=(node,), source=node.source)
+
+
+def _target(item: Node) -> str:
+    target = item.get("target")
+    return target.text if target is not None else containers.mount(item.text).target
 
 
 def _under(node: Node, *names: str) -> Node | None:

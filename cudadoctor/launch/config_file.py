@@ -49,11 +49,14 @@ def included(
 
 def _read(draft: Draft, name: Word, options: Options | None, notes: list[Note]) -> list[Word]:
     if name.reason:
-        notes.append(Note(f"the config file is not known: {name.reason}", name.origin, "not-followed"))
+        text = f"the config file is not known: {name.reason}"
+        notes.append(Note(text, name.origin, "not-followed"))
+        draft.partial = draft.partial or text
         return []
     path = _outside(draft, name.text)
     if not path:
         text = f"{name.text} is a file of the image, which cannot be looked into"
+        draft.partial = draft.partial or text
         notes.append(Note(text, name.origin, "not-followed"))
         return []
     tree = parse(whole(draft.host, path), path)

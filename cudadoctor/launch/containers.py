@@ -124,7 +124,7 @@ def _spelled_out(text: str) -> Mount | None:
 def variables(draft: Draft, found: dict[str, list[Word]]) -> None:
     """Set what `--env-file` and `--env` give the container; a bare name takes the caller's value along."""
     outside = draft.copied()
-    draft.clean, draft.variables, draft.unset = True, {}, {}
+    draft.clean, draft.variables, draft.unset, draft.doubtful = True, {}, {}, {}
     for word in found.get("--env-file", ()):
         path = outside.path(word.text)
         for line, name, value in env_file(whole(draft.host, path)):
@@ -135,6 +135,9 @@ def variables(draft: Draft, found: dict[str, list[Word]]) -> None:
 
 
 def _passed_on(draft: Draft, outside: Draft, name: str, value: str | None, origin: str) -> None:
+    if value is None and name in outside.doubtful:
+        draft.doubt(name, outside.doubtful[name], origin)
+        return
     if value is None:
         value = outside.inherited(name)
     if value is not None:
@@ -196,6 +199,7 @@ def of_image(draft: Draft, image: str, arguments: list[Word]) -> list[Word]:
     origin = arguments[0].origin if arguments else ""
     if begins:
         return [*(Word(text, f"the entrypoint of {image}") for text in begins), *arguments]
+    image = image or "an image that is not named"
     if not arguments:
         draft.note(f"what {image} runs by itself is not known here", origin, "not-followed")
     elif arguments[0].text.startswith("-"):

@@ -122,6 +122,14 @@ def started(
     if first is None:
         words = containers.of_image(draft, stage.base, words)
     _unexpanded(draft, words)
+    at = len(words) - len(_words(then, path))
+    spans = {"CMD": (at, len(words)), "ENTRYPOINT": (0, at)}
+    draft.notes = [
+        structs.replace(note, span=spans[note.text.partition(" ")[0]])
+        if note.name == "cmd-not-json"
+        else note
+        for note in draft.notes
+    ]
     return follow(draft, words) if words else draft.other(words, "nothing says what the image runs")
 
 

@@ -37,12 +37,15 @@ class Draft:
         self.notes: list[Note] = []
         self.depth = 0
         self.config = ""  #: the file given by --config
+        self.partial = ""  #: why there may be more options than are known
+        self.doubtful: dict[str, str] = {}  #: variables that are set to what is not known
 
     def copied(self) -> Draft:
         """Return a draft that can go its own way."""
         other = copy.copy(self)
         other.variables, other.unset = dict(self.variables), dict(self.unset)
         other.wrappers, other.notes = list(self.wrappers), list(self.notes)
+        other.doubtful = dict(self.doubtful)
         return other
 
     def note(self, text: str, origin: str = "", name: str = "") -> None:
@@ -59,10 +62,19 @@ class Draft:
         """Set a variable for the command."""
         self.variables[name] = Variable(value, origin)
         self.unset.pop(name, None)
+        self.doubtful.pop(name, None)
+
+    def doubt(self, name: str, reason: str, origin: str) -> None:
+        """Set a variable to what is not known."""
+        self.variables.pop(name, None)
+        self.unset.pop(name, None)
+        self.doubtful[name] = reason
+        self.note(reason, origin, "value-unknown")
 
     def forget(self, name: str) -> None:
         """Take a variable out of the command's environment."""
         self.variables.pop(name, None)
+        self.doubtful.pop(name, None)
         if not self.clean:
             self.unset[name] = None
 
@@ -106,6 +118,8 @@ class Draft:
             container=self.container,
             wrappers=tuple(self.wrappers),
             notes=tuple(self.notes),
+            partial=self.partial,
+            doubtful=self.doubtful,
         )
 
     def other(self, words: list[Word], reason: str = "") -> Launch:

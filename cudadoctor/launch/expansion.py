@@ -10,7 +10,7 @@ from msgspec import Struct
 from cudadoctor.launch.shell import Part, Token, quoted, unquoted
 from cudadoctor.launch.texts import Word, place
 
-_FORM = re.compile(r"([A-Za-z_]\w*|\d)(?:(:?[-=?+])(.*))?", re.DOTALL)
+_FORM = re.compile(r"([A-Za-z_]\w*(?:\[[@*]\])?|\d)(?:(:?[-=?+])(.*))?", re.DOTALL)
 _ELEMENTS = re.compile(r"([A-Za-z_]\w*)\[(?:@|\*|(\d+))\]")
 _HOME = re.compile(r"((?:[A-Za-z_]\w*=)?)~(?=/|$)")
 _LONGEST = 1 << 16
@@ -22,6 +22,7 @@ class Value(Struct, frozen=True, omit_defaults=True):
     text: str
     origin: str
     reason: str = ""
+    prefix: str = ""  #: what a text that is not known begins with in any case
 
 
 class Scope:
@@ -41,7 +42,7 @@ class Scope:
             return self.values[name]
         if self.arrays.get(name):
             first = self.arrays[name][0]
-            return Value(first.text, first.origin, first.reason)
+            return Value(first.text, first.origin, first.reason, first.prefix)
         value = None if name in self.gone else self._outer(name)
         return None if value is None else Value(value, "environment")
 
@@ -77,7 +78,7 @@ class Scope:
         for at, part in enumerate(parts):
             self._add(fields, part, origin, first=at == 0, depth=depth)
         word = next(iter(fields.done()), Word("", origin))
-        return Value(word.text, origin, word.reason)
+        return Value(word.text, origin, word.reason, word.prefix)
 
     def _add(self, fields: _Fields, part: Part, origin: str, *, first: bool = False, depth: int = 0) -> None:
         """Add what one piece of a word becomes."""
@@ -85,27 +86,33 @@ class Scope:
             home = _HOME.match(part.text) if first and not part.quoted else None
             fields.add(f"{home[1]}{self._home}{part.text[home.end() :]}" if home else part.text)
         elif part.kind == "unknown":
-            fields.add(part.text, f"{_short(part.text)} is known only when it runs")
+            reason = f"{_short(part.text)} is known only when it runs"
+            fields.add(part.text, reason, many=not part.quoted)
         elif (elements := self._elements(part.text)) is not None:
             fields.several(elements, part.quoted)
         else:
             chosen = self._chosen(part.text, origin, depth)
             if isinstance(chosen, str):
+                if part.quoted:
+                    fields.add("")  # between quotes nothing is a word too
                 for inner in self._parts(chosen, origin, depth, part.quoted):
                     if inner.kind == "text" and not inner.quoted:
                         fields.split(Value(inner.text, origin))
                     else:
                         self._add(fields, inner, origin, depth=depth + 1)
             elif part.quoted:
-                fields.add(chosen.text, chosen.reason)
+                several = part.text.startswith("@") or "[@]" in part.text
+                fields.add(chosen.text, chosen.reason, many=several, prefix=chosen.prefix)
             else:
                 fields.split(chosen)
 
     def _elements(self, expression: str) -> list[Word] | None:
-        """Return the elements of `NAME[@]`, None where this is no array; `$@` has none that are known."""
+        """Return the elements of `NAME[@]`, none of one that is not set; None where this is no array."""
         if expression in ("@", "*"):
             return self.arrays.get("@", [])
         match = _ELEMENTS.fullmatch(expression)
+        if match is not None and match[1] not in self.arrays and self.get(match[1]) is None:
+            return []
         if match is None or match[1] not in self.arrays:
             return None
         elements = self.arrays[match[1]]
@@ -118,6 +125,8 @@ class Scope:
             shown = f"${expression}" if len(expression) == 1 else f"${{{expression}}}"
             return Value(shown, origin, f"{_short(shown)} is known only when it runs")
         name, form, word = match[1], match[2] or "", match[3] or ""
+        if name.endswith("]"):
+            return self._of_array(name, form, word, origin)
         held = self.get(name)
         usable = held is not None and (bool(held.text or held.reason) or ":" not in form)
         if form.endswith("+"):
@@ -138,6 +147,16 @@ class Scope:
         self.empty.setdefault(name, origin)
         return Value("", origin)
 
+    def _of_array(self, name: str, form: str, word: str, origin: str) -> Value | str:
+        """Return what `${NAME[@]+word}` stands for, and the forms like it."""
+        elements = self._elements(name)
+        if elements is None or not form or form[-1] not in "-+":
+            shown = f"${{{name}{form}{word}}}"
+            return Value(shown, origin, f"{_short(shown)} is known only when it runs")
+        if form.endswith("+"):
+            return word if elements else Value("", origin)
+        return f"${{{name}}}" if elements else word
+
     def _parts(self, word: str, origin: str, depth: int, in_quotes: bool) -> tuple[Part, ...]:
         source, _, line = origin.rpartition(":")
         read = quoted if in_quotes else unquoted
@@ -150,25 +169,33 @@ class _Fields:
     def __init__(self, origin: str, whole: bool) -> None:
         self._origin, self._whole, self._done = origin, whole, list[Word]()
         self._text: str | None = None
-        self._reason = ""
+        self._reason = self._prefix = ""
+        self._many = False
 
-    def add(self, text: str, reason: str = "") -> None:
+    def add(self, text: str, reason: str = "", *, many: bool = False, prefix: str = "") -> None:
+        if reason and not self._reason:
+            self._prefix, self._many = (self._text or "") + prefix, many and not self._text
         self._text = (self._text or "") + text
         self._reason = self._reason or reason
         if len(self._text) > _LONGEST:
-            self._text, self._reason = "", "a text longer than any command line"
+            self._text, self._reason, self._prefix = "", "a text longer than any command line", ""
 
     def split(self, value: Value) -> None:
-        """Add what is split at blanks, as an unquoted value is."""
-        if self._whole or value.reason:
+        """Add what is split at blanks, as an unquoted value is; in front of what is not known the prefix."""
+        if self._whole:
             if value.text or value.reason:
-                self.add(value.text, value.reason)
+                self.add(value.text, value.reason, prefix=value.prefix)
             return
-        for at, piece in enumerate(re.split(r"[ \t\n]+", value.text)):
+        pieces = re.split(r"[ \t\n]+", value.prefix if value.reason else value.text)
+        for at, piece in enumerate(pieces[:-1] if value.reason else pieces):
             if at:
                 self.end()
             if piece:
                 self.add(piece)
+        if value.reason:
+            if len(pieces) > 1:
+                self.end()
+            self.add(value.text, value.reason, many=True)
 
     def several(self, elements: list[Word], kept: bool) -> None:
         """Add an array's elements, each a word of its own."""
@@ -177,13 +204,15 @@ class _Fields:
                 self.add(" ")
             elif at:
                 self.end()
-            value = Value(word.text, word.origin, word.reason)
-            self.add(word.text, word.reason) if kept or self._whole else self.split(value)
+            if kept or self._whole:
+                self.add(word.text, word.reason, many=word.many, prefix=word.prefix)
+            else:
+                self.split(Value(word.text, word.origin, word.reason, word.prefix))
 
     def end(self) -> None:
         if self._text is not None:
-            self._done.append(Word(self._text, self._origin, self._reason))
-        self._text, self._reason = None, ""
+            self._done.append(Word(self._text, self._origin, self._reason, self._many, self._prefix))
+        self._text, self._reason, self._prefix, self._many = None, "", "", False
 
     def done(self) -> list[Word]:
         self.end()

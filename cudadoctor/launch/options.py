@@ -25,6 +25,11 @@ _KEPT = frozenset(
 _PARSERS = ("vllm.entrypoints.openai.cli_args", "vllm.entrypoints.common.cli_args",
             "vllm.entrypoints.launchers.cli_args")  # fmt: skip
 _ENGINE = "vllm.engine.arg_utils"
+_PLAIN_JSON = re.compile(
+    r"contains_type\(type_hints, dict\):\s+kwargs\[name\]\[.type.\] = (?:parse|optional)_type\(json\.loads\)"
+)
+#: `validate_parsed_serve_args`: what is refused before anything is loaded.
+_NEEDS = re.compile(r"if args\.(\w+) and not args\.(\w+):\s+raise TypeError")
 _DEEPEST = 12  #: functions that call each other, classes that are made of each other
 
 
@@ -35,13 +40,16 @@ class Option(Struct, frozen=True, omit_defaults=True):
     names: tuple[str, ...]  #: every string that it is known by
     off: tuple[str, ...] = ()  #: those of them that turn a flag off
     nargs: int | str | None = None  #: as argparse has it: None one value, 0 a flag, "?", "+", "*"
-    kind: str = "text"  #: text, int, float, human (32k), human-or-auto, json, unknown
+    kind: str = "text"  #: text, int, float, human (32k), human-or-auto, json, object, lora, unknown
     choices: tuple[str, ...] | None = None  #: what the parser takes; None: anything of its kind
     suggested: tuple[str, ...] = ()  #: what it names, without refusing the rest there
     default: Any = UNRESOLVED
     limits: dict[str, float] = {}  #: gt, ge, lt, le: refused later, when the config is made
     appends: bool = False
     deprecated: bool = False
+    strict: bool = False  #: of json and object: the parser takes nothing else
+    checked: bool = False  #: whether what stands for no value must be among the choices
+    empty: bool = True  #: whether it takes "" and "None", which stand for no value
 
 
 class Options:
@@ -82,6 +90,11 @@ class Options:
         """Return the parser's own ways, by name: see `_Rules`."""
         return self._rules.ways
 
+    @property
+    def needs(self) -> tuple[tuple[str, str], ...]:
+        """Return pairs of options of which the first is refused without the second."""
+        return self._rules.needs
+
     def parameters(self) -> frozenset[str]:
         """Return the names that `LLM(...)` and the engine's arguments take; none where they are not known."""
         module = self._sources.module(_ENGINE)
@@ -97,6 +110,7 @@ class Options:
 class _Rules(Struct, frozen=True):
     """What differs between releases in how annotations become options."""
 
+    needs: tuple[tuple[str, str], ...]  #: options that are refused without another one
     human: str  #: the source of the function that does it: names of fields that take 32k stand in it
     ways: dict[str, bool]
 
@@ -109,6 +123,7 @@ class _Spec:
         self.changes: dict[str, tuple[ast.expr | None, Module]] = {}
         self.removed: set[str] = set()
         self.more_choices = False
+        self.in_pairs = False  #: two of the choices are one too, with a comma between them
 
     @property
     def field(self) -> Field | None:
@@ -118,7 +133,7 @@ class _Spec:
     def copied(self) -> _Spec:
         other = _Spec(self.kwargs, self.key, self.names)
         other.changes, other.removed = dict(self.changes), set(self.removed)
-        other.more_choices = self.more_choices
+        other.more_choices, other.in_pairs = self.more_choices, self.in_pairs
         return other
 
 
@@ -179,8 +194,20 @@ def _rules(sources: Sources, engine: Module) -> _Rules:
         "config-no": 'f"--no-{key}"' in parser,
         "dotted": "recursive_dict_update" in parser,
         "auto-length": "human_readable_int_or_auto" in engine.text,
+        "model-moved": "model_tag = args[model_idx + 1]" in parser,
+        "json": bool(_PLAIN_JSON.search(body)),
+        "object": "validate_json(val)" in body and "from_cli" not in body,
+        #: None is a value there, and its name alone among the choices: neither is taken.
+        "choices-without-none": '["choices"].append("None")' in body,
+        "optional-alone": "if type(None) in type_hints and not contains_type(type_hints, bool):" in body,
     }
-    return _Rules(body, ways)
+    validated = "".join(sources.text(f"{name.partition('.')[2].replace('.', '/')}.py") for name in _PARSERS)
+    needs = tuple((_spelled(one), _spelled(two)) for one, two in _NEEDS.findall(validated))
+    return _Rules(needs, body, ways)
+
+
+def _spelled(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _constructor(text: str) -> set[str]:
@@ -271,7 +298,8 @@ class _Frame:
         elif isinstance(node, ast.AugAssign):
             spec, key = self._place(node.target)
             if spec is not None and key == "choices":
-                spec.more_choices = True
+                spec.in_pairs = _pairing(node.value)
+                spec.more_choices = not spec.in_pairs
         elif isinstance(node, ast.Delete):
             for target in node.targets:
                 spec, key = self._place(target)
@@ -396,6 +424,13 @@ class _Frame:
             self.walk.register(names, spec)
 
 
+def _pairing(node: ast.expr) -> bool:
+    """Return whether this is `[",".join(p) for p in permutations(..., r=2)]`."""
+    return bool(
+        re.fullmatch(r"\['?,'?\.join\((\w+)\) for \1 in permutations\(.*, r=2\)\]", ast.unparse(node))
+    )
+
+
 # --- what a registered option is like -----------------------------------------------------------------------
 
 _KINDS = {
@@ -421,14 +456,31 @@ def _resolve(spec: _Spec, sources: Sources, rules: _Rules) -> Option:
         (*names, *off),
         tuple(off),
         0 if flag else _nargs(spec, found),
-        _kind(spec, found),
+        "lora" if action == "LoRAParserAction" else "text" if spec.in_pairs else _kind(spec, found),
         choices,
         suggested,
         _default(spec, sources, found, action),
         hints.bounds(spec.field) if spec.field else {},
         action in ("append", "extend"),
         "deprecated" in spec.changes,
+        (found.strict and "type" not in spec.changes) or _typed(spec) == "loads",
+        rules.ways["choices-without-none"],
+        found.empty and _takes_nothing(spec),
     )
+
+
+def _typed(spec: _Spec) -> str:
+    """Return the name of the function that an option is registered with, "" where there is none."""
+    expression = spec.changes.get("type", (None, None))[0]
+    while isinstance(expression, ast.Call) and expression.args:  # optional_type(json.loads)
+        expression = expression.args[0]
+    return expression.attr if isinstance(expression, ast.Attribute) else getattr(expression, "id", "")
+
+
+def _takes_nothing(spec: _Spec) -> bool:
+    """Return whether the function that an option is registered with takes an empty text."""
+    expression = spec.changes.get("type", (None, None))[0]
+    return isinstance(expression, ast.Call) or _typed(spec) not in ("int", "float", "loads")
 
 
 def _without_no(name: str) -> str:
@@ -449,6 +501,8 @@ class _FromField(Struct, frozen=True):
     suggested: tuple[Any, ...] = ()
     flag: bool = False
     default: Any = None
+    strict: bool = False
+    empty: bool = True
 
 
 def _from_field(spec: _Spec, sources: Sources, rules: _Rules) -> _FromField:
@@ -460,8 +514,10 @@ def _from_field(spec: _Spec, sources: Sources, rules: _Rules) -> _FromField:
     allowed = list(hints.hints(sources, field.annotation, field.module))
     kinds = {hint.kind for hint in allowed}
     by_kind = {hint.kind: hint for hint in allowed}
+    empty = "none" in kinds or not rules.ways["optional-alone"]
     if "dataclass" in kinds:
-        return _FromField(kind="json", default=default)
+        strict = rules.ways["object"]
+        return _FromField(kind="object" if strict else "json", default=default, strict=strict, empty=empty)
     if kinds == {"bool", "str", "none"} and rules.ways["optional-text"]:
         return _FromField("?", default=default)
     if "bool" in kinds:
@@ -472,12 +528,15 @@ def _from_field(spec: _Spec, sources: Sources, rules: _Rules) -> _FromField:
         if kind in kinds:
             hint = by_kind[kind]
             closed = hint.values if hint.values and UNRESOLVED not in hint.values else None
+            if closed is not None and "none" in kinds and rules.ways["optional-alone"]:
+                closed = (*closed, "None")
             return _FromField(
                 hint.count if hint.count is not None else "+", "unknown", closed, default=default
             )
-    return _FromField(
-        kind=_plain(field.name, kinds, rules), default=default, suggested=_for_people(field, sources)
-    )
+    kind = _plain(field.name, kinds, rules)
+    strict = kind == "json" and rules.ways["json"]
+    suggested = _for_people(field, sources)
+    return _FromField(kind=kind, default=default, suggested=suggested, strict=strict, empty=empty)
 
 
 def _of_literal(literal: Hint, kinds: set[str], rules: _Rules, default: Any) -> _FromField:
@@ -541,13 +600,9 @@ def _nargs(spec: _Spec, found: _FromField) -> int | str | None:
 
 
 def _kind(spec: _Spec, found: _FromField) -> str:
-    expression = spec.changes.get("type", (None, None))[0]
-    if expression is None:
+    if spec.changes.get("type", (None, None))[0] is None:
         return "text" if "type" in spec.removed else found.kind
-    while isinstance(expression, ast.Call) and expression.args:  # optional_type(json.loads)
-        expression = expression.args[0]
-    name = expression.attr if isinstance(expression, ast.Attribute) else getattr(expression, "id", "")
-    return _KINDS.get(name, "unknown")
+    return _KINDS.get(_typed(spec), "unknown")
 
 
 def _choices(
@@ -565,6 +620,9 @@ def _choices(
     if named is None or isinstance(named, Unresolved):
         return None, suggested
     values = tuple(sorted(str(value) for value in named))
+    if spec.in_pairs:
+        single = [value for value in values if value != "None"]
+        return (*values, *(f"{one},{two}" for one in single for two in single if one != two)), suggested
     if spec.more_choices or (spec.changes.get("type") and _kind(spec, found) == "unknown"):
         return None, values
     return values, suggested

@@ -18,7 +18,11 @@ from cudadoctor.launch.texts import LaunchUnreadable, Word
 
 _CALLED = frozenset(("LLM", "AsyncEngineArgs", "EngineArgs"))
 _POSITIONAL = ("model",)  #: every other argument of LLM is a keyword
-_DEEPEST = 20
+_DEEPEST, _MOST = 20, 50
+#: What may be run or not, or more than once.
+_CONDITIONAL = (ast.If, ast.IfExp, ast.BoolOp, ast.For, ast.While, ast.Try, ast.FunctionDef,
+                ast.AsyncFunctionDef, ast.Lambda, ast.Match)  # fmt: skip
+_CHANGING = frozenset(("update", "pop", "setdefault", "clear", "popitem"))
 _COMPUTED = ast.Name("…")  #: stands for what a loop or a caller gives
 
 
@@ -42,13 +46,13 @@ def read_python(draft: Draft, text: str, path: str) -> Launch:
         return draft.other(
             [Word("python", path), Word(path, path)], f"{path} makes no vLLM engine that could be read"
         )
-    if len(calls) > 1:
-        draft.note(
-            f"{len(calls)} engines are made: the first is read",
-            f"{path}:{calls[1].lineno}",
-            "several-launches",
-        )
-    return reader.launch(calls[0])
+    launches = [reader.launch(call) for call in calls[:_MOST]]
+    if len(launches) == 1:
+        return launches[0]
+    from cudadoctor.launch.several import common, first_of
+
+    several = common if id(calls[0]) in reader.conditional else first_of
+    return several(launches, f"{path}:{calls[1].lineno}", "engines are made")
 
 
 class _Reader:
@@ -58,8 +62,12 @@ class _Reader:
         self.modules: set[str] = set()
         self.assigned: dict[str, list[ast.expr]] = {}
         self.found: list[ast.Call] = []
+        self.changed: set[str] = set()  #: dictionaries that are changed after they were made
+        self.conditional: set[int] = set()  #: calls that may not be made
         for node in ast.walk(tree):
             self._see(node)
+            if isinstance(node, _CONDITIONAL):
+                self.conditional.update(id(inner) for inner in ast.walk(node) if isinstance(inner, ast.Call))
 
     def _see(self, node: ast.AST) -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vllm":
@@ -80,12 +88,19 @@ class _Reader:
                 self.assigned.setdefault(argument.arg, []).append(_COMPUTED)
         elif isinstance(node, ast.Call):
             self.found.append(node)
+            function = node.func
+            if isinstance(function, ast.Attribute) and function.attr in _CHANGING:
+                self.changed.add(getattr(function.value, "id", ""))
+        elif isinstance(node, ast.Delete):
+            self.changed.update(getattr(getattr(each, "value", None), "id", "") for each in node.targets)
 
     def _assign(self, target: ast.expr, expression: ast.expr) -> None:
         if isinstance(target, ast.Name):
             self.assigned.setdefault(target.id, []).append(expression)
         elif _is_environ(target):
             self._variable(target, expression)
+        elif isinstance(target, ast.Subscript):
+            self.changed.add(getattr(target.value, "id", ""))
 
     def _variable(self, target: ast.expr, expression: ast.expr) -> None:
         """Note `os.environ["NAME"] = value`."""
@@ -118,6 +133,10 @@ class _Reader:
 
     def launch(self, call: ast.Call) -> Launch:
         options: dict[str, Given] = {}
+        self.partial = ""
+        for argument in call.args:
+            if isinstance(argument, ast.Starred):
+                self._unknown_rest(argument, f"*{ast.unparse(argument.value)}")
         for name, argument in zip(_POSITIONAL, call.args, strict=False):
             self._given(options, name, argument)
         for keyword in call.keywords:
@@ -135,7 +154,15 @@ class _Reader:
             model_origin=model.origin if model else "",
             refused=refused,
             options_from=source,
+            partial=self.partial,
         )
+
+    def _unknown_rest(self, node: ast.expr, shown: str) -> None:
+        """Note that there may be more arguments than are known."""
+        origin = f"{self.path}:{node.lineno}"
+        said = f"{_cut(shown)} is not followed"
+        self.partial = self.partial or f"there may be more options than are known: {said} at {origin}"
+        self.draft.note(said, origin, "not-followed")
 
     def _given(self, options: dict[str, Given], name: str, expression: ast.expr) -> None:
         origin = f"{self.path}:{getattr(expression, 'lineno', 1)}"
@@ -152,16 +179,16 @@ class _Reader:
 
     def _unpacked(self, options: dict[str, Given], expression: ast.expr) -> None:
         """Add what `**settings` brings."""
-        origin = f"{self.path}:{expression.lineno}"
+        given, shown, changed = expression, f"**{ast.unparse(expression)}", ""
         for _ in range(_DEEPEST):
             if isinstance(expression, ast.Name) and len(self.assigned.get(expression.id, ())) == 1:
+                changed = expression.id if expression.id in self.changed else changed
                 expression = self.assigned[expression.id][0]
         pairs = _pairs(expression)
-        if pairs is None:
-            self.draft.note(f"**{ast.unparse(expression)} is not followed", origin, "not-followed")
-            return
-        for name, inner in pairs:
-            self._given(options, name, inner)
+        if pairs is None or changed:
+            self._unknown_rest(given, shown)
+        for name, inner in pairs or ():
+            self._given(options, name, ast.Name(changed, lineno=inner.lineno) if changed else inner)
 
     def _judged(self, options: dict[str, Given]) -> tuple[tuple[Refused, ...], str]:
         """Return what the installed vLLM will not take, and its source."""
@@ -186,7 +213,11 @@ class _Reader:
                 refused += [found] if found else []
                 continue
             told = known.get(option)
-            for value in given.values if told is not None and told.kind != "json" and told.nargs != 0 else ():
+            for value in (
+                given.values
+                if told is not None and told.kind not in ("json", "object", "lora") and told.nargs != 0
+                else ()
+            ):
                 assert told is not None
                 found = judged(told, given.spelled, Word(value, given.origin))
                 refused += [found] if found else []
@@ -201,12 +232,7 @@ class _Reader:
         if isinstance(node, ast.Constant):
             return node.value
         if isinstance(node, ast.Name):
-            held = self.assigned.get(node.id, [])
-            if len(held) != 1:
-                raise _Unknown(f"{node.id} is {'set more than once' if held else 'not set here'}")
-            if held[0] is _COMPUTED:
-                raise _Unknown(f"{node.id} changes")
-            return self.value(held[0], depth + 1)
+            return self.value(self._named(node.id), depth + 1)
         if isinstance(node, (ast.List, ast.Tuple)):
             return [self.value(each, depth + 1) for each in node.elts]
         if isinstance(node, ast.Dict):
@@ -223,6 +249,17 @@ class _Reader:
         ):
             return read
         raise _Unknown(_shown(node))
+
+    def _named(self, name: str) -> ast.expr:
+        """Return what a name stands for; raise _Unknown where that is not one thing alone."""
+        held = self.assigned.get(name, [])
+        if name in self.changed:
+            raise _Unknown(f"{name} is changed after it was set")
+        if len(held) != 1:
+            raise _Unknown(f"{name} is {'set more than once' if held else 'not set here'}")
+        if held[0] is _COMPUTED:
+            raise _Unknown(f"{name} changes")
+        return held[0]
 
     def _computed(self, node: ast.UnaryOp | ast.BinOp, depth: int) -> Any:
         if isinstance(node, ast.UnaryOp):
@@ -277,7 +314,8 @@ def _pairs(node: ast.expr) -> list[tuple[str, ast.expr]] | None:
         and node.func.id == "dict"
         and not node.args
     ):
-        return [(each.arg, each.value) for each in node.keywords if each.arg]
+        named = [(each.arg, each.value) for each in node.keywords if each.arg]
+        return named if len(named) == len(node.keywords) else None
     if not isinstance(node, ast.Dict):
         return None
     keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
@@ -310,7 +348,11 @@ def _variable_read(node: ast.Call | ast.Subscript) -> tuple[str, ast.expr | None
 
 
 def _shown(node: ast.AST) -> str:
-    text = " ".join(ast.unparse(node).split())
+    return _cut(ast.unparse(node))
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 

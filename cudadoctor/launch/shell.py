@@ -18,6 +18,7 @@ _ARRAY = re.compile(r"[A-Za-z_]\w*\+?=$")
 _OPERATORS = ("<<<", "<<-", "&>>", ";;&", "&&", "||", ";;", ";&", "<<", ">>", ">&", "<&", "&>", ">|", "<>")
 _SINGLE = ";&|<>()\n"
 _REDIRECTIONS = frozenset(("<", ">", ">>", "<<<", ">&", "<&", "&>", "&>>", ">|", "<>", "<<", "<<-"))
+_JOINING = frozenset(("&&", "||", "|"))
 _DEEPEST = 40
 
 
@@ -43,24 +44,40 @@ class Token(Struct, frozen=True, omit_defaults=True):
         return "".join(part.text for part in self.parts) if simple else ""
 
 
-def commands(text: str, source: str, first_line: int = 1) -> list[list[Token]]:
+class Step(Struct):
+    """A simple command, which may have no words, and the operator in front of it."""
+
+    before: str = ""
+    words: list[Token] = []
+    redirected: bool = False  #: a redirection was taken out: in `[[ a > b ]]` it is none
+
+
+def steps(text: str, source: str, first_line: int = 1) -> list[Step]:
     """Return the simple commands of a text in their order, without redirections.
 
-    Raises LaunchUnreadable for a quote or a bracket that is never closed.
+    A command behind a line's end goes with the `&&`, `||` or `|` that the line ends with. Raises
+    LaunchUnreadable for a quote or a bracket that is never closed.
     """
-    found: list[list[Token]] = [[]]
+    found = [Step("", [])]
     skip = False
     for token in _Lexer(text, source, first_line).tokens():
         if token.operator in _REDIRECTIONS:
-            skip = True
+            skip = found[-1].redirected = True
         elif token.operator:
-            found.append([])
             skip = False
+            last = found[-1]
+            if not (token.operator == "\n" and not last.words and last.before in _JOINING):
+                found.append(Step(token.operator, []))
         elif skip:
             skip = False
         else:
-            found[-1].append(token)
-    return [command for command in found if command]
+            found[-1].words.append(token)
+    return found
+
+
+def commands(text: str, source: str, first_line: int = 1) -> list[list[Token]]:
+    """Return the words of the simple commands alone; raises like `steps`."""
+    return [step.words for step in steps(text, source, first_line) if step.words]
 
 
 def quoted(text: str, source: str, line: int, depth: int = 0) -> tuple[Part, ...]:

@@ -9,6 +9,7 @@ from cudadoctor.mistakes import UserMistake
 
 TEXT_LIMIT_BYTES = 1 << 20
 COMMAND_LINE = "command line"
+CALLERS = "the arguments of the script are known only when it runs"
 
 
 class LaunchUnreadable(UserMistake):
@@ -21,10 +22,12 @@ class Word(Struct, frozen=True, omit_defaults=True):
     text: str
     origin: str = COMMAND_LINE
     reason: str = ""  #: why the text is not what the program will see: "$(hostname) is known only ..."
+    many: bool = False  #: what is not known stands without quotes: it may be no word, or several
+    prefix: str = ""  #: what a text that is not known begins with in any case
 
     def with_text(self, text: str) -> Word:
         """Return another text from the same place."""
-        return Word(text, self.origin, self.reason)
+        return Word(text, self.origin, self.reason, self.many)
 
 
 def place(source: str, line: int) -> str:

@@ -1,8 +1,10 @@
 """Programs that start the rest of their words as a command, and how far their own words go.
 
 The options were read from `--help` of coreutils 9.1, util-linux 2.38.1 and uv 0.13.9, from conda's reference
-(https://docs.conda.io/projects/conda/en/latest/commands/run.html) and from `torch/distributed/run.py` of
-torch 2.9.0, all on 2026-11-21.
+(https://docs.conda.io/projects/conda/en/latest/commands/run.html), from `torch/distributed/run.py` of torch
+2.9.0, from sudo's manual (https://linuxcommand.org/lc3_man_pages/sudo8.html and a later copy), from gosu's
+usage, from tini's src/tini.c (https://github.com/krallin/tini, commit 003414a2) and from doas.c
+(https://github.com/Duncaen/OpenDoas, commit 5b724c6d), all on 2026-11-21.
 """
 
 from __future__ import annotations
@@ -41,6 +43,14 @@ _UV = """
     --upgrade-package --with --with-editable --with-requirements --from --constraints --build-constraints
     --overrides --torch-backend -C -P -b -c -f -i -p -w
 """
+_SUDO = """
+    -u --user -g --group -h --host -p --prompt -C --close-from -r --role -t --type -T --command-timeout
+    -U --other-user -D --chdir -R --chroot
+"""
+_SETPRIV = """
+    --ambient-caps --inh-caps --bounding-set --ruid --euid --rgid --egid --reuid --regid --groups
+    --securebits --pdeathsig --selinux-label --apparmor-profile
+"""
 _CONDA = "-n --name -p --prefix --cwd"
 WRAPPERS: dict[str, Wrapper] = {
     "nohup": Wrapper(),
@@ -55,6 +65,13 @@ WRAPPERS: dict[str, Wrapper] = {
     "ionice": _valued("-c --class -n --classdata"),
     "chrt": _valued("-T --sched-runtime -P --sched-period -D --sched-deadline", operands=1),
     "cudadoctor run": _valued("--prefix --python -n --name --fail-on --ignore --config"),
+    "sudo": _valued(_SUDO),
+    "doas": _valued("-a -C -u"),
+    "gosu": _valued("", operands=1),
+    "setpriv": _valued(_SETPRIV),
+    "prlimit": _valued("-p --pid -o --output"),
+    "flock": _valued("-w --timeout -E --conflict-exit-code", operands=1),
+    "tini": _valued("-p -e -R"),
     "uv run": _valued(_UV),
     "uv tool run": _valued(_UV),
     "uvx": _valued(_UV),
@@ -70,13 +87,14 @@ WRAPPERS: dict[str, Wrapper] = {
             "nsys profile",
             "numactl",
             "pipenv run",
+            "hatch run",
+            "pdm run",
             "pixi run",
             "poetry run",
+            "rye run",
             "srun",
-            "sudo",
             "systemd-run",
             "time",
-            "tini",
         )
     },
 }
@@ -96,7 +114,7 @@ def split(
             at += 1
             break
         if text.startswith("-") and len(text) > 1:
-            valued = text in wrapper.valued
+            valued = text in wrapper.valued or _takes_next(text, wrapper.valued)
             behind_option = "=" not in text and not valued
             at += 2 if valued else 1
         elif operands:
@@ -108,6 +126,14 @@ def split(
         else:
             break
     return words[:at], words[at:]
+
+
+def _takes_next(text: str, valued: frozenset[str]) -> bool:
+    """Return whether letters behind one dash end with one that takes the next word: `-Eu ada`."""
+    if text.startswith("--"):
+        return False
+    first = next((at for at, letter in enumerate(text[1:], 1) if f"-{letter}" in valued), 0)
+    return first > 0 and first == len(text) - 1
 
 
 def given(own: list[Word], *names: str) -> list[Word]:

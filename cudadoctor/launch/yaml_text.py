@@ -26,6 +26,7 @@ class Node(Struct, frozen=True):
     value: Any = None  #: of a scalar, as YAML 1.1 reads it: True for "yes", 0.9 for "0.90"
     items: tuple[Node, ...] | None = None
     pairs: dict[str, Node] | None = None
+    source: str = ""  #: the file that it stands in
 
     def get(self, name: str) -> Node | None:
         """Return what a mapping has under a name, or None."""
@@ -95,11 +96,11 @@ class _Builder:
         if event.anchor is not None:
             self._anchors[event.anchor] = None
         if isinstance(event, yaml.ScalarEvent):
-            node = Node(line, event.value, self._value(event))
+            node = Node(line, event.value, self._value(event), source=self._source)
         elif isinstance(event, yaml.SequenceStartEvent):
-            node = Node(line, items=tuple(self._items(depth)))
+            node = Node(line, items=tuple(self._items(depth)), source=self._source)
         else:
-            node = Node(line, pairs=self._pairs(depth))
+            node = Node(line, pairs=self._pairs(depth), source=self._source)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         return node

@@ -21,11 +21,13 @@ from cudadoctor.launch.source import parsed
 _REGISTRY = "vllm/model_executor/models/registry.py"
 #: The dictionary of all of them; earlier releases called it otherwise.
 _ALL = ("_VLLM_MODELS", "_MODELS")
+_CONFIGS = "vllm/transformers_utils/config.py"
 _FORMER = "_PREVIOUSLY_SUPPORTED_MODELS"
 _SOURCE_BYTES = 1 << 20
 _DEEPEST = 16
-_NEAR = 0.75
-_PLUGINS = b"vllm.general_plugins"
+_NEAR = 0.7
+_TASK = r"(?:For[A-Z]\w*|LMHeadModel|ChatModel|Model)$"
+_PLUGINS = "vllm.general_plugins"
 
 Class = tuple[str, str]  #: module and class
 
@@ -149,10 +151,11 @@ def _texts(node: ast.Dict) -> dict[str, str]:
 def look(host: Host, packages: Packages, config: Mapping[str, object]) -> Architecture | None:
     """Return what the installed vLLM makes of a model's config; None where there is nothing to say."""
     vllm = packages.find("vllm")
-    named = config.get("architectures")
-    asked = tuple(name for name in named if isinstance(name, str)) if isinstance(named, list) else ()
-    if vllm is None or not asked:
+    if vllm is None:
         return None
+    asked = named(config)
+    if not asked:
+        return Architecture((), "cannot-tell", reason="config.json names no architecture")
     found = registry(host, vllm.location)
     if isinstance(found, str):
         return Architecture(asked, "cannot-tell", reason=found)
@@ -165,7 +168,17 @@ def look(host: Host, packages: Packages, config: Mapping[str, object]) -> Archit
         return Architecture(asked, "cannot-tell", found.path, "", former, near, doubt)
     if found.falls_back and (reason := _by_transformers(host, packages, asked[0], config)):
         return Architecture(asked, "fallback", found.path, "", former, near, reason)
+    if reason := _renamed(host, vllm.location, config):
+        return Architecture(asked, "cannot-tell", found.path, "", former, near, reason)
     return Architecture(asked, "unknown", found.path, "", former, near)
+
+
+def named(config: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the architectures that a config names; vLLM takes a single text for a list of one."""
+    value = config.get("architectures")
+    if isinstance(value, str):
+        return (value,) if value else ()
+    return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()
 
 
 def _taken(host: Host, location: str, found: Registry, name: str) -> str:
@@ -192,41 +205,122 @@ def _endings(host: Host, location: str) -> list[str]:
     return []
 
 
+def _renamed(host: Host, location: str, config: Mapping[str, object]) -> str:
+    """Return why the name may be another one when vLLM looks it up: a class for the config may change it."""
+    family = str(config.get("model_type") or "")
+    path = f"{location}/{_CONFIGS}"
+    try:
+        text = host.read(path, _SOURCE_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    if (
+        not family
+        or re.search(rf"""^\s+["']?{re.escape(family)}["']?\s*[=:]\s*["']?\w+Config\b""", text, re.M) is None
+    ):
+        return ""
+    return f"vLLM reads configs of model_type {family} with a class of its own, which may name another"
+
+
 def _nearest(name: str, found: Registry) -> list[str]:
     import difflib
 
-    return difflib.get_close_matches(name, found.known, 3, _NEAR)
+    stems: dict[str, str] = {}  # what the name says of the model; its ending, for what task, all have alike
+    for known in found.known:
+        stems.setdefault(re.sub(_TASK, "", known), known)
+    stem = re.sub(_TASK, "", name)
+    ending = name[len(stem) :]
+    near = difflib.get_close_matches(stem, stems, 3, _NEAR)
+    return [each + ending if each + ending in found.known else stems[each] for each in near]
 
 
 def _by_transformers(host: Host, packages: Packages, name: str, config: Mapping[str, object]) -> str:
     """Return why the implementation of transformers may run it, "" where there is none."""
     by_itself = config.get("auto_map")
-    if isinstance(by_itself, dict) and any(str(key).startswith("AutoModel") for key in by_itself):
+    if isinstance(by_itself, dict) and any(
+        str(key).startswith(("AutoModel", "AutoConfig")) for key in by_itself
+    ):
         return "the model brings code of its own (auto_map)"
     transformers = packages.find("transformers")
     if transformers is None:
         return ""
     family = re.sub(r"\W", "", str(config.get("model_type") or ""))
     root = f"{transformers.location}/transformers/models"
-    for file in (f"{root}/auto/modeling_auto.py", f"{root}/{family}/modeling_{family}.py"):
+    for file in (f"{root}/{family}/modeling_{family}.py", f"{root}/auto/modeling_auto.py"):
         try:
             text = host.read(file, 4 * _SOURCE_BYTES).decode("utf-8", "replace")
         except OSError:
             continue
-        if re.search(rf"\b{re.escape(name)}\b", text):
+        if re.search(rf"^class {re.escape(name)}\b|[\"']{re.escape(name)}[\"']", text, re.MULTILINE):
+            if file.startswith(f"{root}/{family}/") and _refused(host, transformers.location, text, name):
+                return ""
             return f"transformers {transformers.version} has an implementation: {file}"
     return ""
 
 
+_SUITED = "_supports_attention_backend"
+
+
+def _refused(host: Host, location: str, text: str, name: str) -> bool:
+    """Return whether vLLM refuses a class of transformers for certain: it asks `is_backend_compatible`.
+
+    That is an attribute of the class, or of one that it is made of. The class at the root says no.
+    """
+    try:
+        root = host.read(f"{location}/transformers/modeling_utils.py", _SOURCE_BYTES)
+    except OSError:
+        return False
+    asks = re.search(
+        rb"def is_backend_compatible\(cls\)[^\n]*\n\s*return cls\._supports_attention_backend", root
+    )
+    tree = parsed(text, frozenset())
+    if asks is None or tree is None or f"{_SUITED} = False".encode() not in root:
+        return False
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    todo, seen = [name], set[str]()
+    while todo:
+        each = todo.pop()
+        if each in seen or each in _ROOTS:
+            continue
+        seen.add(each)
+        node = classes.get(each)
+        if node is None or any(key == _SUITED for key, _ in _assigned(node.body)):
+            return False  # it is from elsewhere, or says something of its own
+        todo += [base.id if isinstance(base, ast.Name) else "" for base in node.bases]
+    return True
+
+
+#: What classes of models are made of at last; none of them but the first has a word on it.
+_ROOTS = frozenset(("PreTrainedModel", "GenerationMixin", "object", "ABC"))
+
+
 def plugins(host: Host, packages: Packages) -> str:
-    """Return which installed distribution registers something with vLLM by itself, "" for none."""
+    """Return which installed distribution registers something with vLLM by itself, "" for none.
+
+    vLLM registers a part of its own in the same way, which adds no model and no method.
+    """
     for distribution in packages.distributions:
         if not distribution.file:
             continue
         path = f"{distribution.location}/{dirname(distribution.file)}/entry_points.txt"
         try:
-            if _PLUGINS in host.read(path, _SOURCE_BYTES):
-                return f"{distribution.name} {distribution.version} may register more (a plugin of vLLM)"
+            text = host.read(path, _SOURCE_BYTES).decode("utf-8", "replace")
         except OSError:
             continue
+        if _PLUGINS in text and any(not _vllm_s_own(target) for target in _entries(text)):
+            return f"{distribution.name} {distribution.version} may register more (a plugin of vLLM)"
     return ""
+
+
+def _entries(text: str) -> Iterator[str]:
+    """Yield what the entry points of vLLM's plug-ins lead to: "module:name"."""
+    inside = False
+    for line in text.splitlines():
+        line = line.strip()
+        if line.startswith("["):
+            inside = line.strip("[] \t") == _PLUGINS
+        elif inside and line and not line.startswith(("#", ";")):
+            yield line.partition("=")[2].strip()
+
+
+def _vllm_s_own(target: str) -> bool:
+    return target.partition(":")[0].partition(".")[0] == "vllm"

@@ -59,12 +59,14 @@ def _launched(host: Host, found: Environ, asked: Asked) -> Environ:
     from cudadoctor.probes import launch
 
     read = launch.read(host, asked)
-    if read.contained or not (read.variables or read.unset or read.clean):
+    if read.contained or not (read.variables or read.unset or read.clean or read.doubtful):
         return found
     kept = {} if read.clean else {n: v for n, v in found.variables.items() if n not in read.unset}
     own = {name: value for name, value in read.variables.items() if _matters(name)}
     path = _folders(host, read.variables["PATH"].value) if "PATH" in read.variables else found.path
     judged = f"{found.judged}, with those of the command"
+    if doubtful := [name for name in read.doubtful if _matters(name) or name == "PATH"]:
+        judged += f", but for {', '.join(doubtful)}: what that is set to is not known"
     return structs.replace(found, variables={**kept, **own}, judged=judged, path=path)
 
 

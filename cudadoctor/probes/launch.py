@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import shlex
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from cudadoctor.facts import Environ, Given, Launch, Packages, Target, Variable
+from cudadoctor.facts.launch import Refused
 from cudadoctor.host import Host
 from cudadoctor.probes.target import Asked, Request
+from cudadoctor.secrets import SECRET, in_text, in_words, is_secret, without
 
 if TYPE_CHECKING:
     from cudadoctor.launch.options import Options
@@ -53,55 +55,67 @@ def _options(host: Host, packages: Packages) -> Options | None:
     return options.read(host, vllm.location)
 
 
-_SECRET = "[secret]"
-_OPTION = re.compile(r"(?:^|-)(?:api-keys?|tokens?|secret|password)$")
-_VARIABLE = re.compile(
-    r"(?:^|_)(?:KEYS?|TOKENS?|SECRETS?|PASS|PASSWORD|PASSWD|AUTH|CREDENTIALS?)(?:_|$)|APIKEY"
-)
-
-
 def without_secrets(launch: Launch) -> Launch:
     """Return the launch with no key or token in it: no check needs more than whether one is given.
 
     What is empty stays so, and numbers (`--max-num-batched-tokens`, MAX_TOKENS) are none.
     """
     told: set[str] = set()
-    options = {name: _masked(name, given, told) for name, given in launch.options.items()}
+    options = {name: _option(name, given, told) for name, given in launch.options.items()}
     variables = {name: _variable(name, held, told) for name, held in launch.variables.items()}
     nearby = {name: _variable(name, held, told) for name, held in launch.nearby.items()}
-    argv = tuple(_word(word, told) for word in launch.argv)
-    wrappers = tuple(_within(wrapper, told) for wrapper in launch.wrappers)
+    argv = in_words(launch.argv, told)
+    wrappers = tuple(_wrapper(wrapper, told) for wrapper in launch.wrappers)
+    # Now that all are known: what is quoted, or was put into another value, is one of them.
+    notes = tuple(structs.replace(note, text=without(note.text, told)) for note in launch.notes)
     return structs.replace(
-        launch, options=options, variables=variables, nearby=nearby, argv=argv, wrappers=wrappers
+        launch,
+        argv=tuple(without(word, told) for word in argv),
+        options={name: _again(given, told) for name, given in options.items()},
+        variables=_without(variables, told),
+        nearby=_without(nearby, told),
+        wrappers=tuple(without(wrapper, told) for wrapper in wrappers),
+        refused=tuple(_refused(each, told) for each in launch.refused),
+        notes=notes,
+        partial=without(launch.partial, told),
+        doubtful={name: without(reason, told) for name, reason in launch.doubtful.items()},
     )
 
 
-def _is_secret(value: str) -> bool:
-    return bool(value) and not value.replace(".", "").isdecimal()
-
-
-def _masked(name: str, given: Given, told: set[str]) -> Given:
-    if _OPTION.search(name.replace("_", "-")) is None:
-        return given
-    told.update(filter(_is_secret, given.values))
-    return structs.replace(given, values=tuple(_SECRET if _is_secret(v) else v for v in given.values))
+def _option(name: str, given: Given, told: set[str]) -> Given:
+    values = tuple(SECRET if is_secret(name, value) else in_text(value, told) for value in given.values)
+    told.update(old for old, new in zip(given.values, values, strict=True) if new == SECRET != old)
+    return structs.replace(given, values=values)
 
 
 def _variable(name: str, held: Variable, told: set[str]) -> Variable:
-    if _VARIABLE.search(name) is None or not _is_secret(held.value):
-        return held
+    if not is_secret(name, held.value):
+        return Variable(in_text(held.value, told), held.origin)
     told.add(held.value)
-    return Variable(_SECRET, held.origin)
+    return Variable(SECRET, held.origin)
 
 
-def _word(word: str, told: set[str]) -> str:
-    for secret in sorted(told, key=len, reverse=True):
-        if word == secret or word.endswith(f"={secret}"):
-            return f"{word[: -len(secret)]}{_SECRET}"
-    return word
+def _wrapper(command: str, told: set[str]) -> str:
+    """Return the words of a wrapper, which are quoted for a shell, without a secret."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return in_text(command, told)
+    masked = in_words(words, told)
+    return command if list(masked) == words else shlex.join(masked)
 
 
-def _within(command: str, told: set[str]) -> str:
-    for secret in sorted(told, key=len, reverse=True):
-        command = command.replace(f"={secret}", f"={_SECRET}")
-    return command
+def _again(given: Given, told: set[str]) -> Given:
+    values = tuple(without(value, told) for value in given.values)
+    return structs.replace(given, values=values, reason=without(given.reason, told))
+
+
+def _without(variables: dict[str, Variable], told: set[str]) -> dict[str, Variable]:
+    return {name: Variable(without(held.value, told), held.origin) for name, held in variables.items()}
+
+
+def _refused(refused: Refused, told: set[str]) -> Refused:
+    """Return an option that is not taken; an unknown one may be of a secret's name."""
+    value = SECRET if is_secret(refused.name, refused.value) else refused.value
+    value = without(in_text(value, told), told)
+    return structs.replace(refused, value=value, spelled=without(refused.spelled, told))

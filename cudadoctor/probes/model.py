@@ -21,10 +21,11 @@ from cudadoctor.facts.launch import Launch, Mount
 from cudadoctor.facts.model import Flaw, Model, Room, Token
 from cudadoctor.host import Host, NotRegular, TooLarge
 from cudadoctor.probes import quantization
-from cudadoctor.probes.architectures import look, plugins
+from cudadoctor.probes.architectures import look, named, plugins
 from cudadoctor.probes.safetensors import survey
 from cudadoctor.probes.surroundings import Surroundings, public
 from cudadoctor.probes.target import Request
+from cudadoctor.secrets import SECRET
 
 _CONFIG_BYTES = 8 << 20
 _DIGITS = 24  #: longer numbers no config has; they would cost their square to read
@@ -83,7 +84,7 @@ def probe(
     elif model.state == "absent" and "/" in launch.model:
         model = replace(model, similar=tuple(_beside(seen, launch.model)))
     if online and where.repository and model.config is None:
-        model = _asked(seen, model)
+        model = _asked(_with_secrets(seen, request), model)
     return _judged(seen, model, packages)
 
 
@@ -204,6 +205,9 @@ def hub_cache(seen: Surroundings) -> tuple[str, str]:
 
 def _cached(seen: Surroundings, name: str) -> _Where:
     """Return the snapshot of a model in the hub's cache, and the one that its weights are in."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME"):
+        if unknown := seen.launch.doubtful.get(variable):
+            return _Where("elsewhere", unknown, repository=True)
     told, source = hub_cache(seen)
     cache = seen.outside(told) if seen.home or source != "the default" else ""
     if not cache:
@@ -375,8 +379,6 @@ def _kind(host: Host, path: str) -> Literal["missing", "broken-link", "unreadabl
 
 def configured(model: Model, config: dict[str, Any], path: str) -> Model:
     """Return the model with a config that was read, or asked for."""
-    named = config.get("architectures")
-    architectures = tuple(name for name in named if isinstance(name, str)) if isinstance(named, list) else ()
     inner = config.get("text_config")
     texts = (config, inner if isinstance(inner, dict) else {})
     dtypes = (part.get(key) for part in texts for key in ("dtype", "torch_dtype"))
@@ -384,7 +386,7 @@ def configured(model: Model, config: dict[str, Any], path: str) -> Model:
         model,
         config={key: value for key, value in config.items() if key not in _LABELS},
         config_path=path,
-        architectures=architectures,
+        architectures=named(config),
         dtype=next((each.removeprefix("torch.") for each in dtypes if isinstance(each, str)), ""),
     )
 
@@ -447,6 +449,9 @@ def _token(seen: Surroundings) -> Token:
     """Return where the hub's token would come from."""
     blank, source = [], ""
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        if name in seen.launch.doubtful:  # it is there, and what it holds is not known
+            source = name
+            break
         value = seen.get(name)
         if value is not None and not value.strip():
             blank.append(name)
@@ -550,8 +555,17 @@ def _for_user(host: Host, folder: str, user: int, group: str) -> _Found:
     return _TAKEN if allowed else (False, "refused", why)
 
 
+def _with_secrets(seen: Surroundings, request: Request) -> Surroundings:
+    """Return the same with the launch's own secrets, which its section has none of: the hub wants them."""
+    if request.launch is None or all(each.value != SECRET for each in seen.launch.variables.values()):
+        return seen
+    from cudadoctor.probes.launch import read
+
+    return seen.of(read(seen.host, request.launch))
+
+
 def _asked(seen: Surroundings, model: Model) -> Model:
-    """Return the model with what the hub says of it."""
+    """Return the model with what the hub says of it; the launch in `seen` has its secrets."""
     from cudadoctor.probes.online import ask  # only where somebody may be asked
 
     answer = ask(seen, model.name, model.revision or "main")

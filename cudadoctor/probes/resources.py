@@ -12,12 +12,17 @@ from itertools import pairwise
 
 from msgspec import structs
 
-from cudadoctor.facts import Launch, Listener, Resources, SharedMemory, Unknown, WantedPort
-from cudadoctor.host import Host
+from cudadoctor.facts import Environ, Launch, Listener, Resources, SharedMemory, Unknown, WantedPort
+from cudadoctor.host import Host, which
 from cudadoctor.probes.target import Asked, Request
 
 DEFAULT_PORT = 8000  #: of both servers: vllm/entrypoints/openai/cli_args.py, 0.6.6 to 0.33.0
 SHARED_MEMORY = "/dev/shm"
+#: What starts a command along the PATH that it was given itself.
+_SAME_PATH = frozenset(
+    ("env", "nohup", "exec", "command", "nice", "ionice", "stdbuf", "timeout", "taskset", "setsid", "chrt",
+     "numactl", "time", "tini", "dumb-init", "cudadoctor")
+)  # fmt: skip
 _LISTEN = "0A"  #: TCP_LISTEN in the kernel's include/net/tcp_states.h
 _TABLE_LIMIT_BYTES = 16 << 20
 _MOST_LINKS = 100_000  #: of open files that are looked at for a port's holder
@@ -28,7 +33,7 @@ _UNITS = {"": 0, "k": 10, "m": 20, "g": 30}
 Row = tuple[int, str, int, str]  #: of a socket that listens: port, the kernel's address, user id, inode
 
 
-def probe(host: Host, request: Request, launch: Launch) -> Resources | Unknown:
+def probe(host: Host, request: Request, launch: Launch, environ: Environ) -> Resources | Unknown:
     """Return what is there; Unknown for a launch that is planned for another machine."""
     asked = request.launch or Asked()
     if asked.gpu or asked.memory_bytes:
@@ -37,7 +42,18 @@ def probe(host: Host, request: Request, launch: Launch) -> Resources | Unknown:
     wanted = tuple(ports(launch))
     rows = list(_rows(host)) if wanted else []
     found = tuple(_looked_at(host, each, rows) for each in wanted)
-    return Resources(found, _user(host), _shared_memory(host))
+    return Resources(found, _user(host), _shared_memory(host), _program(host, launch, environ))
+
+
+def _program(host: Host, launch: Launch, environ: Environ) -> str | None:
+    """Return the path of what the command starts; None where what is around it may bring another PATH."""
+    other = any(wrapper.partition(" ")[0] not in _SAME_PATH for wrapper in launch.wrappers)
+    if other or launch.source != "command line" or launch.contained or launch.clean or launch.folder:
+        return None
+    name = launch.argv[0] if launch.argv else "./"
+    if name.startswith("/"):
+        return name if host.executable(name) else ""
+    return None if "/" in name else which(host, name, list(environ.path))
 
 
 # --- ports --------------------------------------------------------------------------------------------------

@@ -26,6 +26,10 @@ class Surroundings:
         self.host, self.launch = host, launch
         self._environ, self._machine = environ, machine
 
+    def of(self, launch: Launch) -> Surroundings:
+        """Return the surroundings of another launch on the same machine."""
+        return Surroundings(self.host, launch, self._environ, self._machine)
+
     def get(self, name: str) -> str | None:
         """Return a variable as the program sees it, or None where it is not set."""
         if name in self.launch.unset:

@@ -22,6 +22,7 @@ _CONDA_HOMES = ("miniforge3", "mambaforge", "miniconda3", "anaconda3", "micromam
 COMMAND = "the command"
 _CONTAINER = "a container is started: this program's own environment stands in"
 _CONDA_RUN = re.compile(r"(?:conda|mamba) run (?:.*? )?(-n|--name|-p|--prefix)[ =](\S+)")
+_UV_FOLDER = re.compile(r" --(?:project|directory)[ =](\S+)")
 _CONDA_ROOTS = ("/opt/conda", "/opt/miniforge3", "/opt/miniconda3", "/opt/anaconda3")
 
 
@@ -218,11 +219,17 @@ def _of_launch(host: Host, asked: Asked, active: _Choice | None) -> _Choice | No
         return active or _Choice(host.own_prefix(), "", _CONTAINER)
     if read.activated and (found := _activated(host, read.activated)):
         return found
-    wrapped = _of_wrappers(host, read.wrappers)
+    wrapped, unknown = _of_wrappers(host, read.wrappers)
     if wrapped is not None or not read.argv:
         return wrapped
+    if unknown:  # it runs in an environment that is not known: the active one stands in, and that is said
+        return (active or _first_on_path(host, []))._replace(notes=tuple(unknown))
+    if active is not None and any(wrapper.startswith("uv run") for wrapper in read.wrappers):
+        return active
     name = read.argv[0]
-    place = which(host, _absolute(host, name) if "/" in name else name, _path(host))
+    given = read.variables.get("PATH")
+    path = _path(host) if given is None else given.value.split(":")
+    place = which(host, _absolute(host, name) if "/" in name else name, path)
     python = _interpreter(host, _absolute(host, place)) if place else ""
     if not python or _is_python2(host, python):
         return None
@@ -242,17 +249,47 @@ def _activated(host: Host, named: str) -> _Choice | None:
     return _Choice(prefix, "", f"activated by the script: {named}")
 
 
-def _of_wrappers(host: Host, wrappers: tuple[str, ...]) -> _Choice | None:
-    """Return the environment that `conda run` names."""
+def _of_wrappers(host: Host, wrappers: tuple[str, ...]) -> tuple[_Choice | None, list[str]]:
+    """Return the environment that `conda run` names, or `uv run` takes; or why it is not known."""
     for wrapper in wrappers:
-        if match := _CONDA_RUN.search(wrapper):
-            named, value = match[1] in ("-n", "--name"), match[2]
-            try:
+        try:
+            if match := _CONDA_RUN.search(wrapper):
+                named, value = match[1] in ("-n", "--name"), match[2]
                 prefix = _named_conda(host, value) if named else _checked_prefix(host, value)
-                return _Choice(prefix, "", match[0])
-            except NoTarget:
-                return None
-    return None
+                return _Choice(prefix, "", match[0]), []
+            if re.match(r"(?:uvx|uv tool run)\b", wrapper):
+                raise NoTarget("uvx makes an environment of its own")
+            if re.match(r"uv run\b", wrapper):
+                return _of_uv(host, wrapper), []
+        except NoTarget as problem:
+            return None, [f"{problem}; another environment stands in"]
+    return None, []
+
+
+def _of_uv(host: Host, wrapper: str) -> _Choice | None:
+    """Return the environment of the project that `uv run` is for, which is not the active one.
+
+    Without a project uv takes the active one, else a `.venv` here or above; tried with uv 0.13.9.
+    """
+    active = bool(_variable(host, "VIRTUAL_ENV") or _variable(host, "CONDA_PREFIX"))
+    if active and re.search(r" --active\b", wrapper):
+        return None
+    match = _UV_FOLDER.search(wrapper)
+    folder = _absolute(host, match[1] if match else ".")
+    above = [folder]
+    while above[-1] != "/":
+        above.append(dirname(above[-1]))
+    project = next((each for each in above if host.kind(f"{each}/pyproject.toml") == "file"), "")
+    if project and " --no-project" not in wrapper:
+        own = _variable(host, "UV_PROJECT_ENVIRONMENT") or ".venv"
+        prefix = own if own.startswith("/") else f"{project}/{own}"
+        if not _is_environment(host, prefix):
+            raise NoTarget(f"uv run: {prefix} is not made yet")
+        return _Choice(prefix, "", f"uv run in {project}")
+    if active:
+        return None
+    found = next((f"{each}/.venv" for each in above if _is_environment(host, f"{each}/.venv")), "")
+    return _Choice(found, "", "uv run") if found else None
 
 
 # --- what is active, or first on PATH -----------------------------------------------------------------------

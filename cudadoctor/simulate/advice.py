@@ -11,6 +11,7 @@ from cudadoctor.simulate.gpu_memory import Card, Plan, plan
 from cudadoctor.simulate.kv_cache import GIB, Flags, blocks_per_request, kv_bytes
 from cudadoctor.simulate.model_shape import Shape
 from cudadoctor.simulate.overhead import Batch, batch_of, counts_graphs, graphs_beside
+from cudadoctor.simulate.parallel import divides
 from cudadoctor.simulate.weights import weights_from_index
 
 #: Above this share of the card graphs and the allocator's rounding have no room: a maintainer calls up to
@@ -24,7 +25,8 @@ _LARGEST_CARD = 4096
 #: memory are read over the bus for every token.
 _COSTS = {
     "gpu_memory_utilization": 1, "max_num_seqs": 2, "max_num_batched_tokens": 2, "tensor_parallel_size": 2,
-    "max_loras": 3, "kv_cache_dtype": 3, "enforce_eager": 4, "max_model_len": 6, "cpu_offload_gb": 12,
+    "max_loras": 3, "kv_cache_dtype": 3, "enforce_eager": 4, "kv_cache_memory_bytes": 2,
+    "num_gpu_blocks_override": 2, "max_model_len": 6, "cpu_offload_gb": 12,
 }  # fmt: skip
 #: More room is worth a line from this factor on.
 _CLEARLY = 1.3
@@ -42,6 +44,13 @@ class Task(Struct, frozen=True):
     flags: Flags
     card: Card
     checkpoint: float | None = None  #: bytes of all tensors, over all ranks
+    replicas: int = 1  #: --data-parallel-size: how often all of it is held, on GPUs of its own
+    group: int = 0  #: weights that share a scale: what a rank gets is a multiple of it; 0: no matter
+
+    @property
+    def ranks(self) -> int:
+        """Return how many GPUs it takes."""
+        return self.flags.tensor_parallel_size * self.flags.pipeline_parallel_size * self.replicas
 
 
 class Machine(Struct, frozen=True):
@@ -85,7 +94,7 @@ def _cost(changes: _Changes) -> int:
 def planned(task: Task, **changes: object) -> Plan:
     """Return the plan of a task with some flags changed; raises Unplannable or UnknownWeights."""
     flags = structs.replace(task.flags, **changes) if changes else task.flags
-    loaded = None if task.checkpoint is None else weights_from_index(task.checkpoint, flags)
+    loaded = None if task.checkpoint is None else weights_from_index(task.checkpoint, flags, task.shape)
     return plan(task.shape, flags, task.card, loaded)
 
 
@@ -141,7 +150,7 @@ def _candidates(task: Task, machine: Machine, now: Plan) -> list[_Changes]:
         spread = _spread(task)
         steps = [*_elsewhere(task, machine, now), *({**_utmost(task, machine), **each} for each in spread)]
     else:
-        steps = [{}, *_steps(task, machine, now), _utmost(task, machine)]
+        steps = [{}, *_less_asked(task, now), *_steps(task, machine, now), _utmost(task, machine)]
     found: list[_Changes] = []
     for changes in steps:
         if changes and now.outcome != "not-free":
@@ -151,8 +160,20 @@ def _candidates(task: Task, machine: Machine, now: Plan) -> list[_Changes]:
     return sorted(found, key=_cost)
 
 
+def _less_asked(task: Task, now: Plan) -> Iterator[_Changes]:
+    """Yield the KV cache that the card surely has room for, where one is given that may be too large."""
+    if now.asked is None or now.room is None or not 0 < now.room.low < now.asked:
+        return
+    if task.flags.num_gpu_blocks_override is not None:
+        yield {"num_gpu_blocks_override": int(now.room.low // now.layout.bytes_per_block)}
+    else:
+        yield {"kv_cache_memory_bytes": int(now.room.low) >> 20 << 20}
+
+
 def _raised(task: Task, changes: _Changes, now: Plan) -> float:
     """Return the best utilisation where that is one to change to; else 0."""
+    if task.flags.kv_cache_memory_bytes is not None and now.outcome != "not-free":
+        return 0.0  # the cache is of the size that is given, whatever the utilisation
     best = best_utilization(_changed(task, changes))
     return best if now.outcome == "not-free" or best > now.utilization else 0.0
 
@@ -177,6 +198,11 @@ def _pruned(task: Task, changes: _Changes, now: Plan) -> _Changes:
             continue
         if _sure(task, fewer):
             changes = fewer
+    return _more_sequences(task, changes)
+
+
+def _more_sequences(task: Task, changes: _Changes) -> _Changes:
+    """Return the changes with as many sequences as they leave room for."""
     if len(changes) > 1 and "max_num_seqs" in changes:
         batch = batch_of(task.flags, task.card.total, task.card.name)
         for sequences in _FEWER_SEQUENCES:
@@ -200,7 +226,7 @@ def _least_utilization(task: Task, now: Plan, changes: _Changes, highest: Advice
         return highest
     last = round(best * 100)
     if now.outcome == "not-free":
-        shares = [last // 5 * 5]
+        shares = [last // 5 * 5 or last]
     else:
         first = math.floor(now.utilization * 100 + 1e-6) + 1
         shares = [share for share in range(first, last) if share % 5 == 0] + [*range(first, last)]
@@ -228,9 +254,22 @@ def _shorter(task: Task, machine: Machine, now: Plan) -> Advice | None:
     for changes in found:
         one = _tried(task, changes)
         if one is not None and one.sure:
-            return one
+            needed = _needed(task, changes, now)
+            whole = {name: value for name, value in needed.items() if name != "max_model_len"}
+            return None if whole and _sure(task, whole) else _tried(task, needed) or one
         hoped = hoped or one
     return hoped
+
+
+def _needed(task: Task, changes: _Changes, now: Plan) -> _Changes:
+    """Return a shorter length with the changes beside it that it cannot do without."""
+    for name in sorted(changes, key=lambda name: -_COSTS.get(name, 0)):
+        if name == "max_model_len" or (name == "gpu_memory_utilization" and now.outcome == "not-free"):
+            continue
+        fewer = {key: value for key, value in changes.items() if key != name}
+        if _sure(task, fewer):
+            changes = fewer
+    return _more_sequences(task, changes)
 
 
 def _longest(task: Task, changes: _Changes) -> int:
@@ -295,7 +334,7 @@ def _elsewhere(task: Task, machine: Machine, now: Plan) -> Iterator[_Changes]:
     """Yield what takes weights off this card: on several, or into the host's memory."""
     yield from _spread(task)
     if machine.offload and not task.flags.cpu_offload_gb and not task.card.unified:
-        yield from _offloads(machine, now)
+        yield from _offloads(task, machine, now)
 
 
 def _spread(task: Task) -> list[_Changes]:
@@ -313,10 +352,10 @@ def _narrower(task: Task, machine: Machine) -> Iterator[str]:
 
 def _utmost(task: Task, machine: Machine) -> _Changes:
     """Return every change at once that leaves the length and the weights where they are."""
-    changes: _Changes = {"max_num_seqs": 1}
+    batch = batch_of(task.flags, task.card.total, task.card.name)
+    changes: _Changes = {"max_num_seqs": 1} if batch.sequences > 1 else {}
     for dtype in list(_narrower(task, machine))[:1]:
         changes["kv_cache_dtype"] = dtype
-    batch = batch_of(task.flags, task.card.total, task.card.name)
     if batch.tokens.high > 2048:
         changes["max_num_batched_tokens"] = 2048
     if counts_graphs(task.flags):
@@ -325,18 +364,21 @@ def _utmost(task: Task, machine: Machine) -> _Changes:
 
 
 def _tensor_sizes(task: Task, count: int) -> Iterator[int]:
-    """Yield the larger tensor parallel sizes that so many cards and the heads of this model allow."""
-    most = min(count, 64) // task.flags.pipeline_parallel_size
+    """Yield the larger tensor parallel sizes that so many cards and the parts of this model allow."""
+    most = min(count, 64) // (task.flags.pipeline_parallel_size * task.replicas)
     for ranks in range(task.flags.tensor_parallel_size + 1, most + 1):
-        if task.shape.heads % ranks == 0:
+        if divides(task.shape, ranks, task.group):
             yield ranks
 
 
-def _offloads(machine: Machine, now: Plan) -> Iterator[_Changes]:
-    """Yield the GiB of weights to keep in host memory: what is missing at the bad end, if there is room."""
+def _offloads(task: Task, machine: Machine, now: Plan) -> Iterator[_Changes]:
+    """Yield the GiB of weights to keep in host memory: what is missing at the bad end, if there is room.
+
+    Each rank keeps as much there.
+    """
     missing = math.ceil((now.needed - now.available.low) / GIB)
     room = math.inf if machine.host_free is None else machine.host_free
-    if 0 < missing * GIB <= min(room, now.weights.high):
+    if 0 < missing * GIB <= min(room / task.ranks, now.weights.high):
         yield {"cpu_offload_gb": missing}
 
 
@@ -377,7 +419,7 @@ def _extras(task: Task, machine: Machine, base: Advice) -> Iterator[_Changes]:
     if wanted * 2 <= batch.sequences:
         yield {"max_num_seqs": wanted}
     best = best_utilization(_changed(task, given))
-    if best > base.plan.utilization:
+    if best > base.plan.utilization and flags.kv_cache_memory_bytes is None:
         yield {"gpu_memory_utilization": best}
     yield from _leaner(flags, batch)
 
@@ -438,7 +480,7 @@ def cards_needed(task: Task, most: int = 8) -> int:
     for ranks in _tensor_sizes(task, most):
         wider = _changed(task, {"tensor_parallel_size": ranks})
         if starts_on(wider, structs.replace(task.card, free=None, count=ranks)):
-            return ranks * task.flags.pipeline_parallel_size
+            return ranks * task.flags.pipeline_parallel_size * task.replicas
     return 0
 
 

@@ -4,6 +4,7 @@
     available     budget - weights - overhead: a range, as the overhead is one
     needed        KV cache of one request of max_model_len tokens
 
+A KV cache of a size that is given, in bytes or blocks, is held against the whole card instead of the budget.
 What is needed, and how many tokens given bytes hold, is computed as vLLM computes it (`kv_cache`); what is
 available before a run can only be bounded (`overhead`).
 """
@@ -27,7 +28,7 @@ from cudadoctor.simulate.kv_cache import (
     needed_bytes,
 )
 from cudadoctor.simulate.model_shape import LARGEST, Shape
-from cudadoctor.simulate.overhead import Part, batch_of, default_utilization, overhead
+from cudadoctor.simulate.overhead import Part, batch_of, default_utilization, graphs_beside, overhead
 from cudadoctor.simulate.weights import Range, weights_from_shape
 
 
@@ -56,6 +57,8 @@ class Plan(Struct, frozen=True):
     at_least: Capacity  #: what the low end of `available` holds
     at_most: Capacity
     longest: tuple[int, int]  #: the largest --max-model-len at both ends, up to what the model is made for
+    asked: int | None = None  #: bytes of a KV cache that is given in bytes or blocks; None: vLLM finds it
+    room: Range | None = None  #: then: what the card has for it beside the weights and the overhead
 
     @property
     def fits(self) -> bool:
@@ -73,6 +76,7 @@ OUTCOMES = (
     "may-fit",  # at the good end only
     "too-long",  # there is a KV cache, but not for one request of max_model_len tokens
     "no-kv-cache",  # nothing is left of the budget: "No available memory for the cache blocks"
+    "cache-too-large",  # of a size that is given, and more than the card has for it: out of memory
     "weights-do-not-fit",  # the weights alone are more than the card has
     "not-free",  # less is free than the budget: "Free memory on device ... is less than desired"
     "too-many-sequences",  # hybrids: "max_num_seqs exceeds available Mamba cache blocks"
@@ -85,23 +89,35 @@ def plan(shape: Shape, flags: Flags, card: Card, loaded: Range | None = None) ->
     Raises Unplannable or UnknownWeights (both ValueError) where the numbers are impossible or not enough.
     """
     flags, length = _settled(shape, flags)
-    _check(card, loaded)
+    weights = loaded or weights_from_shape(shape, flags)
+    _check(card, weights)
     utilization = flags.gpu_memory_utilization
     utilization = default_utilization(flags.release) if utilization is None else utilization
     budget = card.total * utilization
-    layout = lay_out(shape, flags)
-    weights = _offloaded(loaded or weights_from_shape(shape, flags), flags)
+    layouts = _layouts(shape, flags, card)
+    weights = _offloaded(weights, flags)
     parts = overhead(shape, flags, card.total, card.name, card.unified)
-    available = _available(budget, weights, parts, flags)
+    asked = _asked(layouts[0])
+    room = None if asked is None else _room(card, weights, parts, shape, flags)
+    available = _available(budget, weights, parts, flags, asked)
     ends = [math.floor(max(0.0, end)) for end in (available.low, available.high)]
     most = shape.positions or length
-    needed = needed_bytes(layout, length)
-    low, high = (capacity(layout, end) for end in ends)
-    return Plan(
-        _outcome(card, budget, weights, available, needed, layout, (low, high)),
-        utilization, budget, weights, parts, available, needed, length, layout, low, high,
-        (largest_len(layout, ends[0], most), largest_len(layout, ends[1], most)),
+    needed = [needed_bytes(layout, length) for layout in layouts]
+    low, high = (capacity(layout, end) for layout, end in zip(layouts, ends, strict=True))
+    longest = [largest_len(layout, end, most) for layout, end in zip(layouts, ends, strict=True)]
+    found = Plan(
+        "fits", utilization, budget, weights, parts, available, needed[0], length, layouts[0], low, high,
+        (longest[0], longest[1]), asked, room,
     )  # fmt: skip
+    return structs.replace(found, outcome=_outcome(found, card, ends, needed[1]))
+
+
+def _layouts(shape: Shape, flags: Flags, card: Card) -> tuple[Layout, Layout]:
+    """Return the layout at both ends: with windows, it depends on a default that may not be known."""
+    tokens = batch_of(flags, card.total, card.name).tokens
+    careful = lay_out(shape, flags, int(tokens.high))
+    known = tokens.low == tokens.high
+    return careful, careful if known else lay_out(shape, flags, int(tokens.low))
 
 
 def _settled(shape: Shape, flags: Flags) -> tuple[Flags, int]:
@@ -112,10 +128,9 @@ def _settled(shape: Shape, flags: Flags) -> tuple[Flags, int]:
     return structs.replace(flags, max_model_len=length), length
 
 
-def _check(card: Card, loaded: Range | None) -> None:
-    weights = (loaded.low, loaded.high) if loaded else ()
+def _check(card: Card, weights: Range) -> None:
     given = [("the card's memory", card.total), ("free memory", card.free)]
-    for name, value in (*given, *(("weights", end) for end in weights)):
+    for name, value in (*given, *(("weights", end) for end in (weights.low, weights.high))):
         if value is None and name == "free memory":
             continue
         # "not (a <= b)" also holds for a NaN.
@@ -131,31 +146,69 @@ def _offloaded(weights: Range, flags: Flags) -> Range:
     return Range(max(0.0, weights.low - off), max(min(weights.high, 2.0 * GIB), weights.high - off))
 
 
-def _available(budget: float, weights: Range, parts: tuple[Part, ...], flags: Flags) -> Range:
-    if flags.kv_cache_memory_bytes is not None:
-        return Range(flags.kv_cache_memory_bytes, flags.kv_cache_memory_bytes)
+def _asked(layout: Layout) -> int | None:
+    """Return the bytes of a KV cache whose size is given, in bytes or in blocks."""
+    blocks = layout.flags.num_gpu_blocks_override
+    return layout.flags.kv_cache_memory_bytes if blocks is None else blocks * layout.bytes_per_block
+
+
+#: The last release whose source holds the length against what was found and the first that holds it against
+#: --num-gpu-blocks-override: `get_kv_cache_configs` of vLLM 0.20.0 and 0.25.0.
+_FOUND, _OVERRIDDEN = (0, 20), (0, 25)
+
+
+def _available(
+    budget: float, weights: Range, parts: tuple[Part, ...], flags: Flags, asked: int | None
+) -> Range:
+    """Return what the length is held against: what vLLM finds, or what it is told."""
+    blocks, release = flags.num_gpu_blocks_override, flags.release[:2]
+    if blocks is not None and _FOUND < release < _OVERRIDDEN:
+        raise Unplannable("how --num-gpu-blocks-override counts in this release was not looked at")
+    if asked is not None and (blocks is None or release >= _OVERRIDDEN):
+        return Range(asked, asked)
     taken = weights
     for part in parts:
         taken = taken.plus(part.bytes)
-    return Range(budget - taken.high, budget - taken.low)
+    found = Range(budget - taken.high, budget - taken.low)
+    if flags.kv_cache_memory_bytes is not None:
+        found = Range(flags.kv_cache_memory_bytes, flags.kv_cache_memory_bytes)
+    # A request longer than the blocks that are left would wait for ever.
+    return found if asked is None else Range(min(found.low, asked), min(found.high, asked))
 
 
-def _outcome(
-    card: Card, budget: float, weights: Range, available: Range, needed: int, layout: Layout,
-    ends: tuple[Capacity, Capacity],
-) -> str:  # fmt: skip
-    if weights.low >= card.total:
+#: What a process holds on the card before vLLM looks at it, its CUDA context: 0.2 to 0.5 GiB in posts.
+_CONTEXT = 0.5 * GIB
+
+
+def _room(card: Card, weights: Range, parts: tuple[Part, ...], shape: Shape, flags: Flags) -> Range:
+    """Return what the whole card has for a KV cache whose size is given: vLLM makes it and looks no further.
+
+    Activations come and go: at the good end they are gone when the cache is made. Of unified memory what is
+    free now is no bound: the page cache gives way.
+    """
+    whole = card.total if card.free is None or card.unified else min(card.total, card.free)
+    low = sum((part.bytes.high for part in parts), graphs_beside(shape, flags))
+    high = sum(part.bytes.low for part in parts if part.name != "activations")
+    return Range(whole - weights.high - low - (0 if card.unified else _CONTEXT), whole - weights.low - high)
+
+
+def _outcome(plan: Plan, card: Card, ends: list[int], needed_at_least: int) -> str:
+    """Return what becomes of it: `plan` has all but that, `ends` the bytes that hold requests."""
+    if plan.weights.low >= card.total:
         return "weights-do-not-fit"
-    if layout.flags.kv_cache_memory_bytes is None and card.free is not None and card.free < budget:
+    if card.free is not None and card.free < plan.budget:
         return "not-free"
-    if available.high <= 0:
+    if plan.asked is not None and plan.room is not None and plan.asked > plan.room.high:
+        return "cache-too-large"
+    if plan.available.high <= 0:
         return "no-kv-cache"
-    if available.high < needed:
+    if ends[1] < needed_at_least:
         return "too-long"
-    states = states_needed(layout, card)
-    if ends[1].num_blocks < states:
+    states = states_needed(plan.layout, card)
+    if plan.at_most.num_blocks < states:
         return "too-many-sequences"
-    return "fits" if available.low >= needed and ends[0].num_blocks >= states else "may-fit"
+    surely = ends[0] >= plan.needed and plan.at_least.num_blocks >= states
+    return "fits" if surely and (plan.room is None or (plan.asked or 0) <= plan.room.low) else "may-fit"
 
 
 def states_needed(layout: Layout, card: Card) -> int:

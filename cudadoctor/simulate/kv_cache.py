@@ -8,11 +8,13 @@ memory`) and `v1/kv_cache_interface.py` of vLLM 0.12.0, and what other releases 
     num_blocks   available memory // (page * group_size)
     concurrency  num_blocks / blocks that one request of max_model_len tokens takes, over all groups
 
-Not modelled: chunks compressed or packed by layers of different page sizes, KV caches with scales per token.
+Not modelled: chunks compressed or packed by layers of different page sizes, KV caches with scales per token,
+the index of sparse attention.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -51,6 +53,8 @@ class Flags(Struct, frozen=True):
     draft_layers: int = 0  #: attention layers of the drafter (EAGLE, MTP), which share the cache
     disable_hybrid_kv_cache_manager: bool = False
     mamba_ssm_cache_dtype: str = "auto"
+    mamba_block_size: int | None = None
+    mamba_cache_mode: str = ""  #: "align" or "all", as asked for; "" for neither
     quantization: str = ""  #: the weights' format; "awq" is its plain kernel, where "awq_marlin" is not used
     cpu_offload_gb: float = 0
     max_loras: int = 0  #: 0: --enable-lora is not given
@@ -73,6 +77,7 @@ def checked(flags: Flags) -> Flags:
     """Return the flags; raises Unplannable where a number is none that vLLM could be given."""
     whole = (
         "max_model_len", "max_num_seqs", "max_num_batched_tokens", "block_size", "kv_cache_memory_bytes",
+        "mamba_block_size",
         "tensor_parallel_size", "pipeline_parallel_size", "decode_context_parallel_size",
     )  # fmt: skip
     from_none = ("num_speculative_tokens", "draft_layers", "num_gpu_blocks_override", "max_loras")
@@ -107,6 +112,7 @@ class Layout(Struct, frozen=True):
     groups: tuple[Group, ...]
     shape: Shape
     flags: Flags
+    batched: int = 2048  #: max_num_batched_tokens, where the flags do not give it
 
     @property
     def number_of_groups(self) -> int:
@@ -119,20 +125,38 @@ class Layout(Struct, frozen=True):
         return self.page * max(self.stages)
 
 
-def lay_out(shape: Shape, flags: Flags) -> Layout:
-    """Return how this version of vLLM would divide the KV cache; raises Unplannable."""
+def lay_out(shape: Shape, flags: Flags, batched: int = 2048) -> Layout:
+    """Return how this version of vLLM would divide the KV cache; raises Unplannable.
+
+    `batched` is the default of max_num_batched_tokens on the card: it counts where the flags give none.
+    """
     flags = checked(flags)
+    if shape.indexed:
+        raise Unplannable("the index that sparse attention keeps beside the KV cache is not modelled")
     per_token = bytes_per_token(shape, flags)
-    block = flags.block_size or _BLOCK
+    if per_token < 1:
+        raise Unplannable("heads of no width: a token takes no bytes of KV cache")
     counts = _counts(shape, flags)
+    block = flags.block_size or _BLOCK
     if shape.recurrent and shape.state is not None:
         # Attention and state share one page: the block grows until its page holds the state.
-        state = state_bytes(shape.state, flags)
-        block = max(flags.block_size or 0, 16 * _ceil(state, 16 * per_token))
+        block = max(flags.block_size or 0, _block_of_state(shape, shape.state, flags))
+    if block < 1:
+        raise Unplannable("a recurrent state of no size: there is no block to hold it")
     group_size = _group_size(list(counts.values()), flags.release)
     groups = tuple(Group(kind, _ceil(count, group_size)) for kind, count in counts.items())
     stages = _stages(shape, flags, group_size)
-    return Layout(block, block * per_token, stages, groups, shape, flags)
+    return Layout(block, block * per_token, stages, groups, shape, flags, max(1, batched))
+
+
+def _block_of_state(shape: Shape, state: Recurrent, flags: Flags) -> int:
+    """Return the fewest tokens of attention whose page holds one recurrent state."""
+    size, per_token = state_bytes(state, flags), bytes_per_token(shape, flags)
+    if state_mode(state, flags) != "all":
+        return 16 * _ceil(size, 16 * per_token)
+    # Where prefixes are kept for every block, it is one of whole chunks of the kernel.
+    chunk = math.lcm(flags.mamba_block_size or state.chunk, 16)
+    return chunk * _ceil(_ceil(size, per_token), chunk)
 
 
 def bytes_per_token(shape: Shape, flags: Flags) -> int:
@@ -149,12 +173,34 @@ def kv_bytes(shape: Shape, flags: Flags) -> int:
     """Return the bytes of one number in the KV cache; "auto" is the model's dtype, not its quantisation."""
     dtype = flags.kv_cache_dtype
     if dtype == "auto":
-        return 1 if shape.kv_scheme_bits == 8 else shape.dtype_bytes
+        return _stated_bytes(shape, flags.release)
     if dtype in ("bfloat16", "float16", "half"):
         return 2
     if dtype.startswith(("fp8", "int8")) and "per_token" not in dtype:
         return 1
     raise Unplannable(f"a KV cache of {dtype[:40]!r} is not modelled")
+
+
+#: The last release whose source leaves a checkpoint's scheme of the KV cache alone, and the first that takes
+#: it up: in `Attention` (0.14.0, 0.16.0); ModelOpt's before the engine is made (0.12.0, 0.14.0), in 4 bits
+#: from 0.20.0 on (0.18.0).
+_SCHEME, _MODELOPT, _MODELOPT_FOUR_BITS = ((0, 14), (0, 16)), ((0, 12), (0, 14)), ((0, 18), (0, 20))
+
+
+def _stated_bytes(shape: Shape, release: tuple[int, int, int]) -> int:
+    """Return the bytes of "auto": of the model's dtype, or of the scheme where this release reads one."""
+    bits = shape.kv_scheme_bits
+    # The layer of latent attention reads no scheme; ModelOpt's is resolved before there are layers.
+    if bits not in (4, 8) or (not shape.kv_scheme_modelopt and (shape.latent or bits == 4)):
+        return shape.dtype_bytes
+    last, first = _SCHEME
+    if shape.kv_scheme_modelopt:
+        last, first = _MODELOPT if bits == 8 else _MODELOPT_FOUR_BITS
+    if release[:2] <= last:
+        return shape.dtype_bytes
+    if release[:2] < first or bits == 4:
+        raise Unplannable(f"the checkpoint's own KV cache of {bits} bits is not modelled in this release")
+    return 1
 
 
 def state_bytes(state: Recurrent, flags: Flags) -> int:
@@ -221,7 +267,7 @@ def blocks_per_request(layout: Layout, max_model_len: int) -> int:
 
 def _blocks_of(kind: str, layout: Layout, max_model_len: int) -> int:
     flags, shape, block = layout.flags, layout.shape, layout.block
-    batched = flags.max_num_batched_tokens or 2048
+    batched = flags.max_num_batched_tokens or layout.batched
     # Since 0.26 two batches are in flight (async scheduling), each with a chunk of its own.
     in_flight = batched * (2 if flags.release >= (0, 26, 0) else 1)
     if kind == "full":
@@ -233,13 +279,42 @@ def _blocks_of(kind: str, layout: Layout, max_model_len: int) -> int:
         return _ceil(min(shape.window + in_flight, max_model_len), block)
     if kind == "cross":
         return _ceil(batched if flags.release >= (0, 20, 0) else shape.encoder_positions, block)
-    return (2 if _prefix_caching(layout) else 1) + flags.num_speculative_tokens
+    return _states_of(layout, max_model_len)
 
 
-def _prefix_caching(layout: Layout) -> bool:
-    """Return whether prefixes are cached; for models with a state that is the default since 0.26."""
-    asked = layout.flags.enable_prefix_caching
-    return layout.flags.release >= (0, 26, 0) if asked is None else asked
+def _states_of(layout: Layout, max_model_len: int) -> int:
+    """Return the states that one request keeps in one layer: one, two, or one for each block."""
+    flags, state = layout.flags, layout.shape.state
+    mode = "none" if state is None else state_mode(state, flags)
+    if state is not None and mode == "all":
+        kept = _ceil(max_model_len, _block_of_state(layout.shape, state, flags))
+        return kept + (flags.num_speculative_tokens if flags.release >= (0, 25, 0) else 0)
+    return (2 if mode == "align" else 1) + flags.num_speculative_tokens
+
+
+def state_mode(state: Recurrent, flags: Flags) -> str:
+    """Return what prefix caching keeps of a recurrent state; raises Unplannable.
+
+    "none": one state a request. "align": two. "all": one for each block. After `MambaModelConfig` of vLLM
+    0.10.2 to 0.33.0: until 0.14.0 it is switched off for what cannot have "all"; since 0.16.0 that is
+    "align"; in 0.29.0 and 0.33.0 it is so for all. It is the default for models with a state since 0.26.
+    """
+    release = flags.release[:2]
+    cached = release >= (0, 26) if flags.enable_prefix_caching is None else flags.enable_prefix_caching
+    if not cached or release <= (0, 10):
+        return "none"
+    if not state.keeps_prefixes:
+        if release == (0, 15):
+            raise Unplannable("what --enable-prefix-caching does to a hybrid model in 0.15 was not looked at")
+        return "none" if release < (0, 15) else "align"
+    if release in ((0, 11), (0, 15)):
+        raise Unplannable("what --enable-prefix-caching does to a hybrid model here was not looked at")
+    if release < (0, 15):
+        return "all"
+    if flags.mamba_cache_mode in ("align", "all") and release < (0, 30):
+        return flags.mamba_cache_mode
+    # With speculation it is "align" since 0.20.0.
+    return "all" if release < ((0, 20) if flags.num_speculative_tokens else (0, 26)) else "align"
 
 
 def needed_bytes(layout: Layout, max_model_len: int) -> int:
@@ -287,7 +362,8 @@ def capacity(layout: Layout, available: int | Sequence[int]) -> Capacity:
 def _smallest_block(layout: Layout) -> int:
     """Return the smallest block of any group: that of a state is max_model_len, without prefix caching."""
     length = layout.flags.max_model_len
-    if layout.shape.recurrent and length and not _prefix_caching(layout):
+    state = layout.shape.state
+    if state is not None and length and state_mode(state, layout.flags) == "none":
         return min(layout.block, length)
     return layout.block
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import cast
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from cudadoctor.simulate.model_shape import LARGEST
+from cudadoctor.simulate.model_shape import LARGEST, Shape
 from cudadoctor.versions import numbers
 
 _KEYS = (
@@ -54,6 +54,18 @@ def limit_of(config: Mapping[str, object], version: str) -> Limit:
     scaled = _scaled(inner, config, found[key], release)
     tokens = max(scaled.tokens, found.get("model_max_length", 0))
     return Limit(tokens, key, found[key], scaled.scaling)
+
+
+def with_length(shape: Shape, config: Mapping[str, object], version: str) -> Shape:
+    """Return the shape with the positions that this vLLM takes for it, scaling of RoPE and all.
+
+    Where that is not decided they stay what max_position_embeddings says.
+    """
+    try:
+        tokens = limit_of(config, version).tokens
+    except Undecided:
+        return shape
+    return structs.replace(shape, positions=tokens) if 0 < tokens < LARGEST else shape
 
 
 def _text(config: Mapping[str, object]) -> Mapping[str, object]:

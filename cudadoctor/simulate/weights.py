@@ -7,7 +7,7 @@ stays below what vLLM logs: by 0.4 % at the median of 30 posted loads, up to 2 %
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from cudadoctor.simulate.kv_cache import GIB, Flags
 from cudadoctor.simulate.model_shape import Shape
@@ -72,7 +72,8 @@ class _Parameters(Struct):
 
 def weights_from_shape(shape: Shape, flags: Flags) -> Range:
     """Return the bytes that one rank loads, counted from the shape; raises UnknownWeights."""
-    if not (shape.hidden and shape.vocab) or not (shape.intermediate or shape.experts):
+    inner = shape.experts.intermediate if shape.experts else shape.intermediate
+    if not (shape.hidden and shape.vocab and inner):
         raise UnknownWeights("config.json does not say hidden_size, vocab_size and intermediate_size")
     name = format_of(flags.quantization)
     counted = _count(shape, flags)
@@ -89,15 +90,39 @@ def weights_from_shape(shape: Shape, flags: Flags) -> Range:
     return Range(low * (1 - _BELOW) + vision + unknown[0], high + above + vision * 1.1 + unknown[1])
 
 
-def weights_from_index(size: float, flags: Flags) -> Range:
-    """Return the bytes that one rank loads of a checkpoint of `size` bytes (its index's total_size)."""
+def weights_from_index(size: float, flags: Flags, shape: Shape | None = None) -> Range:
+    """Return the bytes that one rank loads of a checkpoint of `size` bytes (its index's total_size).
+
+    The shape tells which of them may be layers that predict tokens ahead: those are left in the files.
+    """
     ranks = flags.tensor_parallel_size * flags.pipeline_parallel_size
+    loaded = size - (_not_loaded(size, shape, flags) if shape is not None else 0.0)
     if ranks == 1:
         share = _ABOVE_PADDED if flags.quantization == "mxfp4" else _ABOVE_INDEX
-        return Range(size * (1 - _BELOW), size * (1 + share) + _ABOVE_AT_LEAST)
+        return Range(loaded * (1 - _BELOW), size * (1 + share) + _ABOVE_AT_LEAST)
     # Norms, and keys where there are fewer heads than ranks, are on every rank; pipeline stages are not of
     # equal size.
-    return Range(size / ranks * 0.995, size / ranks * 1.05 + 0.05 * GIB)
+    return Range(loaded / ranks * 0.995, size / ranks * 1.05 + 0.05 * GIB)
+
+
+def _not_loaded(size: float, shape: Shape, flags: Flags) -> float:
+    """Return the bytes of a checkpoint at most that are layers which predict ahead and are not loaded.
+
+    Each is a layer like the last, a matrix of 2 x hidden_size to hidden_size, and in most families its own
+    embeddings and head in 16 bits: deepseek_v2.py and qwen3_next.py of vLLM 0.12.0 leave out all of that.
+    """
+    ahead = max(0, shape.ahead - flags.draft_layers)
+    if not ahead or not shape.layers:
+        return 0.0
+    one = structs.replace(flags, tensor_parallel_size=1, pipeline_parallel_size=1, draft_layers=0)
+    tables = 2 * shape.vocab * shape.hidden if shape.ahead_alone else 0
+    beside = ahead * 2 * (tables + 2 * shape.hidden * shape.hidden)
+    try:
+        body = weights_from_shape(shape, one).low
+        layers = weights_from_shape(shape, structs.replace(one, draft_layers=ahead)).low - body
+    except UnknownWeights:
+        return size * ahead / (shape.layers + ahead)
+    return size * (layers + beside) / (body + layers + beside)
 
 
 def _count(shape: Shape, flags: Flags) -> _Parameters:

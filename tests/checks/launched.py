@@ -50,6 +50,7 @@ def judged(
     """Return how a check ends on a launch beside vLLM 0.12.0."""
     packages: Packages = more.pop("packages", None) or installed.all_of(installed.one("vllm", "0.12.0"))
     return judge(
-        check, launch=given, model=held or model(), card=card, packages=packages, machine=gpus.host(),
+        check, launch=given, model=held or model(), card=card, packages=packages,
+        machine=more.pop("machine", None) or gpus.host(),
         driver=more.pop("driver", None) or gpus.driver(), **more,
     )  # fmt: skip

@@ -83,6 +83,22 @@ def test_an_array_that_is_no_json_behind_an_entrypoint_is_no_command_of_its_own(
     assert finding.remedies[0].summary == 'CMD ["--model", "m"]'
 
 
+def test_the_words_of_the_entrypoint_are_not_taken_for_those_of_the_instruction() -> None:
+    finding = one(look(built("FROM vllm/vllm-openai:v0.20.0\nCMD ['vllm', 'serve', 'm']\n")), Severity.ERROR)
+    assert finding.summary.endswith("what is in front of it gets /bin/sh, -c and a text as arguments")
+    assert finding.remedies[0].summary == 'CMD ["m"]'
+
+
+def test_an_entrypoint_that_is_no_json_comes_back_without_the_words_of_cmd() -> None:
+    finding = one(look(built(f"{FROM}ENTRYPOINT ['vllm', 'serve']\nCMD [\"m\"]\n")), Severity.ERROR)
+    assert finding.remedies[0].summary == 'ENTRYPOINT ["vllm", "serve"]'
+
+
+@pytest.mark.parametrize("line", ["ssh host vllm serve m", "docker exec c vllm serve m", "docker compose up"])
+def test_what_may_start_vllm_and_is_not_followed_is_a_note(line: str) -> None:
+    one(look(typed(line)), Severity.NOTE)
+
+
 def test_a_shells_entrypoint_takes_no_arguments() -> None:
     text = f'{FROM}ENTRYPOINT vllm serve m\nCMD ["--port", "8001"]\n'
     assert "CMD is not used" in one(look(built(text)), Severity.WARNING).summary

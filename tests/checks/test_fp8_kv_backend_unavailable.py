@@ -56,7 +56,9 @@ def test_is_silent_without_the_option_or_a_launch() -> None:
         NAME, launch=launch("other"), model=model(), card=RTX_3090, packages=stack(), environ=environ()
     )
     assert isinstance(other, Skipped)
-    assert isinstance(look(card=Unknown("no launch was given", expected=True)), Skipped)
+    unseen = Unknown("no GPU is visible here")
+    assert isinstance(look("auto", card=unseen), Skipped)
+    assert isinstance(look("fp8", card=unseen), Inconclusive)
 
 
 def test_below_8_9_nothing_is_left_without_flashinfer() -> None:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from cudadoctor.facts import Card, Given, HubAnswer, Unknown
+from cudadoctor.facts import Card, Environ, Given, HubAnswer, Unknown, Variable
 from cudadoctor.findings import Finding, Severity
 from cudadoctor.outcomes import Failed, Inconclusive, Passed, Skipped
 from tests.simulate.models import QWEN3_32B, QWEN3_NEXT_80B, QWEN25_32B, Config
@@ -170,3 +170,59 @@ def test_impossible_numbers_are_not_judged() -> None:
     assert isinstance(judged(NAME, launch(max_model_len="long")), Inconclusive)
     assert isinstance(judged(NAME, launch(gpu_memory_utilization=7)), Inconclusive)
     assert isinstance(judged(NAME, launch(), card=Card("x", -GIB)), Inconclusive)
+
+
+def environ(**variables: str) -> Environ:
+    return Environ({n: Variable(v, "environment") for n, v in variables.items()}, "the current variables")
+
+
+def test_fp8_is_not_advised_with_a_backend_that_cannot() -> None:
+    asked = launch(max_model_len=4096, gpu_memory_utilization=0.75)
+    with_it = installed.all_of(installed.one("vllm", "0.12.0"), installed.one("flashinfer-python", "0.5.3"))
+    named = environ(VLLM_ATTENTION_BACKEND="FLASH_ATTN")
+    told = [each.summary for each in one(judged(NAME, asked, packages=with_it, environ=named)).remedies]
+    assert told and not any("fp8" in each for each in told)
+
+
+def test_what_the_shell_exports_is_counted() -> None:
+    counted = environ(VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS="1")
+    asked = launch(max_model_len=32768)
+    assert "CUDA graphs" in shown(one(judged(NAME, asked, environ=counted)))
+    assert "CUDA graphs" not in shown(one(judged(NAME, asked)))
+
+
+@pytest.mark.parametrize(
+    ("given", "advised"),
+    [({"kv_cache_memory_bytes": 100_000_000_000}, "--kv-cache-memory-bytes "),
+     ({"num_gpu_blocks_override": 1_000_000}, "--num-gpu-blocks-override ")],
+)  # fmt: skip
+def test_a_cache_of_a_given_size_has_to_be_there(given: dict[str, Any], advised: str) -> None:
+    finding = one(judged(NAME, launch(max_model_len=2048, **given)), Severity.ERROR)
+    assert "is asked for, which does not fit" in finding.summary
+    assert finding.remedies[0].values["options"].startswith(advised)
+    name, value = finding.remedies[0].values["options"].split()
+    fewer = launch(max_model_len=2048, **{name[2:].replace("-", "_"): value})
+    assert isinstance(judged(NAME, fewer), Passed)
+
+
+@pytest.mark.parametrize("length", [4096, 16384, 32768])
+@pytest.mark.parametrize("utilization", [0.75, 0.8, 0.9])
+@pytest.mark.parametrize("sequences", [1, 16, 256])
+def test_no_change_is_advised_that_can_be_left_out(length: int, utilization: float, sequences: int) -> None:
+    asked: dict[str, Any] = {
+        "max_model_len": length, "gpu_memory_utilization": utilization, "max_num_seqs": sequences
+    }  # fmt: skip
+    for remedy in getattr(judged(NAME, launch(**asked)), "findings", [])[:1]:
+        for line in remedy.remedies:
+            words = line.values.get("options", "").split()
+            names = [word for word in words if word.startswith("--")]
+            assert line.values["label"] != "would fit" or "--max-num-seqs" not in names or sequences > 1
+            if line.values["label"] == "would fit" and len(names) > 1:
+                check_minimal(asked, words)
+
+
+def check_minimal(asked: dict[str, Any], words: list[str]) -> None:
+    pairs = [(name[2:].replace("-", "_"), value) for name, value in zip(words[::2], words[1::2], strict=True)]
+    for left_out in pairs:
+        others = {name: value for name, value in pairs if name != left_out[0]}
+        assert not isinstance(judged(NAME, launch(**{**asked, **others})), Passed), (pairs, left_out)

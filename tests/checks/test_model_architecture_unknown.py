@@ -38,6 +38,30 @@ def test_what_is_not_known_is_not_judged() -> None:
     assert isinstance(look(Architecture(("A",), "cannot-tell", reason="auto_map")), Inconclusive)
 
 
+UNKNOWN = Architecture(("Qwen9ForCausalLM",), "unknown", REGISTRY)
+
+
+def test_the_reason_is_the_right_one() -> None:
+    nothing = look(None)
+    assert isinstance(nothing, Inconclusive) and "no vLLM is installed" not in nothing.reason
+    image = judged(NAME, structs.replace(launch(), image="vllm/vllm-openai:v0.12.0"), model())
+    assert isinstance(image, Inconclusive) and "image" in image.reason
+
+
+def test_where_the_launch_or_the_model_may_name_another_it_cannot_be_told() -> None:
+    asked = structs.replace(model(), architecture=UNKNOWN)
+    for given in (
+        launch(hf_overrides='{"architectures": ["A"]}'),
+        launch(model_impl="terratorch"),
+        structs.replace(launch(), partial="EXTRA at run.sh:3"),
+    ):
+        assert isinstance(judged(NAME, given, asked), Inconclusive)
+    draft = structs.replace(asked, config={"speculators_config": {}})
+    for changed in (structs.replace(asked, params=True), draft):
+        assert isinstance(judged(NAME, launch(), changed), Inconclusive)
+    assert one(judged(NAME, launch(model_impl="auto"), asked))
+
+
 def test_is_silent_where_no_launch_was_given() -> None:
     assert isinstance(judged(NAME, Unknown("no launch was given", expected=True)), Skipped)
     assert isinstance(judged(NAME, launch("other")), Skipped)

@@ -38,6 +38,19 @@ def test_reports_a_number_out_of_range() -> None:
     assert f"{ARGUMENTS}: wants > 0, <= 1" in shown(finding) and finding.remedies == ()
 
 
+def test_what_only_one_of_several_launches_gives_is_a_warning() -> None:
+    gone = Refused("--gone", "--gone", "start.sh:4", "unknown", uncertain=True)
+    one(look(gone), Severity.WARNING)
+
+
+def test_reports_an_option_that_wants_another_beside_it() -> None:
+    name = "--enable-auto-tool-choice"
+    alone = Refused(name, name, "command line", "alone", expects="--tool-call-parser beside it")
+    finding = one(look(alone), Severity.ERROR)
+    assert finding.summary == "--enable-auto-tool-choice is given without --tool-call-parser"
+    assert f"{ARGUMENTS}: wants --tool-call-parser beside it" in shown(finding)
+
+
 def test_is_silent_when_all_are_taken() -> None:
     assert isinstance(look(), Passed)
 

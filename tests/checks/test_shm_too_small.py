@@ -55,6 +55,12 @@ def test_is_silent_when_the_container_has_room(size: str) -> None:
     assert isinstance(look(contained("v0.33.0", shm_size=size)), Passed)
 
 
+@pytest.mark.parametrize("digits", [40, 400, 5000])
+def test_a_size_that_nothing_has_is_not_known(digits: int) -> None:
+    outcome = look(contained(shm_size="9" * digits + "g"))
+    assert isinstance(outcome, Inconclusive) and "is for /dev/shm is not known" in outcome.reason
+
+
 def test_a_size_that_is_given_may_be_too_small_as_well() -> None:
     finding = one(look(contained("v0.33.0", shm_size="128m")), Severity.ERROR)
     assert "a shm size of 128m" in shown(finding)

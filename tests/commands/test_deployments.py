@@ -141,7 +141,7 @@ def test_what_is_shown_of_a_3090_at_0_75(patient: Path, tmp_path: Path) -> None:
     )
     assert second == (
         "    more room   --gpu-memory-utilization 0.90 --kv-cache-dtype fp8     "
-        "4096 tokens, 2.3 to 3.9; 2048 tokens, 4.7 to 7.8"
+        "4096 tokens, 2.3 to 3.9; 2048 tokens, 4.7 to 7.8; FlashInfer compiles for it at the first start"
     )
     assert third.startswith("    more room   --gpu-memory-utilization 0.90 --max-num-seqs 16        4096")
 

@@ -280,3 +280,42 @@ def test_docker_s_own_flags_are_known_here() -> None:
     assert flags <= containers._FLAGS
     valued = set(re.findall(r"^ +(?:-\w, )?(--[\w-]+) \S", text, re.MULTILINE))
     assert not valued & containers._FLAGS
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    ["sudo -E -u vllm", "sudo -Eu vllm A=b", "sudo -D /srv -u vllm --", "doas -u vllm", "gosu vllm",
+     "setpriv --reuid=1 --regid 2 --clear-groups", "prlimit --nofile=9:9 -n=5", "flock -n -w 3 /l",
+     "pdm run", "hatch run", "rye run", "tini -g -e 143 --", "dumb-init -v"],
+)  # fmt: skip
+def test_a_wrapper_s_own_words_are_not_taken_for_the_program(wrapper: str) -> None:
+    launch = typed(f"{wrapper} {SERVE}")
+    assert (launch.kind, launch.model, launch.argv[0]) == ("vllm-serve", "Qwen/Qwen3-4B", "vllm")
+
+
+def test_flock_s_text_is_a_shell_s() -> None:
+    assert typed("flock /l -c 'vllm serve m'").model == "m"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [f"su -c '{SERVE}'", f"runuser -u ada -- {SERVE}", f"strace -f {SERVE}", f"mpirun -n 2 {SERVE}",
+     "gdb --args python -m vllm.entrypoints.openai.api_server", f"ssh host {SERVE}", f"tmux new '{SERVE}'",
+     f"apptainer exec i.sif {SERVE}", f"docker exec c {SERVE}", "docker compose up",
+     "python -c 'from vllm import LLM'", f"py-spy record -- {SERVE}"],
+)  # fmt: skip
+def test_what_may_start_vllm_and_is_not_followed_is_told(line: str) -> None:
+    launch = typed(line)
+    assert (launch.kind, launch.may_start_vllm) == ("other", True)
+    assert noted(launch) & {"not-followed", "unreadable"}
+
+
+def test_a_command_that_starts_no_vllm_is_none_that_may() -> None:
+    for line in (
+        "sleep 1",
+        "echo vllm serve m",
+        "vllm bench serve",
+        "make serve",
+        "cudadoctor preflight -- vllm serve m",
+    ):
+        assert not typed(line).may_start_vllm

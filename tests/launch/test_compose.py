@@ -193,3 +193,57 @@ def test_a_text_is_split_into_words(text: str, words: list[str]) -> None:
 def test_the_options_tell_what_takes_a_value_in_a_container_too() -> None:
     launch = composed("services: {a: {image: x, command: vllm serve --enforce-eager m}}", known=small())
     assert (launch.model, launch.refused, launch.options_from) == ("m", (), "")
+
+
+BASE = """
+services:
+  base:
+    image: vllm/vllm-openai:v0.20.0
+    command: [m, --port, "1"]
+    environment: [A=1, B=2, C]
+    shm_size: 1g
+    volumes: ["./a:/m", "/b:/b"]
+    deploy: {resources: {limits: {memory: 1g}}}
+  vllm:
+    extends: base
+    environment: {B: 3}
+    volumes: ["./c:/m"]
+"""
+
+
+def test_a_service_that_extends_another_is_put_together_with_it() -> None:
+    for how in ("base", "{service: base}"):
+        launch = composed(BASE.replace("extends: base", f"extends: {how}"), service="vllm", C="4")
+        assert (launch.model, values(launch), variables(launch)) == (
+            "m", {"--port": "1"}, {"A": "1", "B": "3", "C": "4"}
+        )  # fmt: skip
+        container = launch.container
+        assert container is not None and (container.shm_size, container.memory) == ("1g", "1g")
+        assert [mount.source for mount in container.mounts] == ["/b", "/home/ada/c"]
+    replaced = composed(BASE + "    command: n --port 2\n", service="vllm")
+    assert (replaced.model, values(replaced)) == ("n", {"--port": "2"})
+
+
+def test_a_service_of_another_file_is_followed_with_its_lines() -> None:
+    text = "services:\n  a:\n    extends: {file: base.yml, service: base}\n    shm_size: 2g\n"
+    launch = composed(text, {"base.yml": BASE})
+    assert launch.options["--port"].origin == "/home/ada/base.yml:5"
+    assert launch.container is not None and launch.container.shm_size == "2g"
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("{file: gone.yml, service: base}", "/home/ada/gone.yml: No such file"),
+        ("{file: ../base.yml, service: base}", "into another folder: ../base.yml"),
+        ("vllm", "`extends` is not followed"),
+        ("none", "no service is called 'none'"),
+        ("[]", "`extends` is not followed"),
+    ],
+)
+def test_what_is_not_extended_is_told_without_holes(how: str, said: str) -> None:
+    launch = composed(
+        BASE.replace("extends: base", f"extends: {how}") + "    command: --model m\n", service="vllm"
+    )
+    assert said in launch.notes[0].text and launch.partial
+    assert not any("  " in note.text for note in launch.notes)

@@ -171,7 +171,25 @@ LINES = [
     "m --task x", "m --uvicorn-log-level debug", "m --disable-log-requests", "--port 1 m",
     "m -dp 2 -asc 2", "m --compilation-config.level 3", "m --max-num-batched-tokens 8k",
     "m --tensor-parallel-size two", "m -n 2 -r 0", "m --quantization nosuch", "m --dtype float8",
-    "m --load-format nosuch", "m --allowed-origins '[\"*\"]'",
+    "m --load-format nosuch", "m --allowed-origins '[\"*\"]'", "m --allowed-origins *",
+    "m --limit-mm-per-prompt image=2",
+    "m --limit-mm-per-prompt 2", "m --compilation-config garbage",
+    "m --compilation-config 3", "m --compilation-config '{\"level\": 3}'", "m --lora-modules a",
+    "m --lora-modules a=b,c=d", "m --lora-modules '{\"name\": \"a\", \"path\": \"b\"}' c=d",
+    "m --collect-detailed-traces foo", "m --collect-detailed-traces model,worker",
+    "m --collect-detailed-traces all model", "m --collect-detailed-traces model,model",
+    "m --tensor-parallel-size ''", "m --max-num-seqs ''", "m --max-model-len ''", "m --max-model-len None",
+    "m --tensor-parallel-size None", "m --gpu-memory-utilization ''", "m --port ''", "m --quantization ''",
+    "m --speculative-config '{}'", "m --speculative-config x", "m --kv-transfer-config 3",
+    "m --hf-overrides x", "m --mm-processor-kwargs x", "m --mm-processor-kwargs None",
+    "m --block-size ''", "m --block-size None",
+    "m --kv-cache-dtype None", "m --tokenizer ''",
+    "m --speculative-config ''", "m --collect-detailed-traces ''", "m --collect-detailed-traces None",
+    "m --kv-cache-dtype ''", "m --override-generation-config a=b", "m --pooler-config x", "m --seed ''",
+    "m --allowed-methods GET", "m --media-io-kwargs ''", "m --structured-outputs-config x",
+    "m --default-chat-template-kwargs x", "m --logits-processors a b", "m --api-key ''",
+    "m --max-logprobs ''",
+    "m --compilation-config ''", "m --compilation-config None", "m --kv-transfer-config None",
 ]  # fmt: skip
 
 
@@ -262,4 +280,53 @@ def test_the_real_parser_takes_and_refuses_the_same(stack: Path, line: str) -> N
         told = launch.text(option.name) if option is not None else None
         plain = option is not None and option.kind == "text" and option.nargs is None and not option.appends
         if option is not None and plain and told is not None and not told.startswith("{"):
-            assert theirs[option.name[2:].replace("-", "_")] == repr(told)
+            held = "None" if told in ("", "None") and option.empty else repr(told)
+            assert theirs[option.name[2:].replace("-", "_")] in (held, repr(told))
+
+
+#: As `vllm serve` itself goes about it: the parser of its subcommand, and what it looks at behind that.
+SERVED = """
+import contextlib, io, json, sys
+lines = json.load(sys.stdin)
+import vllm.platforms
+from vllm.platforms.cpu import CpuPlatform
+vllm.platforms.current_platform = CpuPlatform()
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm.entrypoints.openai.cli_args import make_arg_parser, validate_parsed_serve_args
+parser = FlexibleArgumentParser()
+make_arg_parser(parser.add_subparsers(dest="subparser").add_parser("serve"))
+taken = []
+for line in lines:
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            validate_parsed_serve_args(parser.parse_args(["serve", *line]))
+        taken.append(True)
+    except (SystemExit, ValueError, TypeError):
+        taken.append(False)
+print("@@" + json.dumps(taken))
+"""
+SERVE_LINES = [
+    "m", "--model n", "m --model n", "m --model=n", "--port 1 --model n", "m --enable-auto-tool-choice",
+    "m --enable-auto-tool-choice --tool-call-parser hermes", "m --tool-call-parser hermes",
+    "m --enable-log-outputs", "m --enable-log-outputs --enable-log-requests",
+    "m --enable-log-outputs --no-enable-log-requests", "m --no-enable-auto-tool-choice",
+    "m --enable-auto-tool-choice --tool-call-parser ''", "m n", "m --lora-modules a",
+]  # fmt: skip
+
+
+@pytest.mark.stack
+def test_the_real_command_takes_and_refuses_the_same(stack: Path) -> None:
+    lines = [shlex.split(line) for line in SERVE_LINES]
+    environ = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "VLLM_LOGGING_LEVEL": "ERROR"}
+    ran = subprocess.run(
+        [str(stack / "bin/python"), "-c", SERVED], input=json.dumps(lines), capture_output=True, text=True,
+        env=environ, timeout=300,
+    )  # fmt: skip
+    assert "@@" in ran.stdout, ran.stderr[-2000:]
+    theirs = dict(zip(SERVE_LINES, json.loads(ran.stdout.partition("@@")[2]), strict=True))
+    known = of(stack)
+    ours = {
+        line: not commands.read(RealHost({}), ["vllm", "serve", *shlex.split(line)], known).refused
+        for line in SERVE_LINES
+    }
+    assert ours == theirs

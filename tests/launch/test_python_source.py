@@ -103,3 +103,30 @@ def test_text_that_is_no_python_is_one_line() -> None:
         scripted("a = 1\nb = = 2\n", "a.py")
     with pytest.raises(LaunchUnreadable, match=r"^/home/ada/a\.py"):
         scripted("(" * 5000, "a.py")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "LLM(*given)",
+        "LLM('m', **vars(args))",
+        "s = dict(model='m', **more)\nLLM(**s)",
+        "s = {'model': 'm'}\ns['quantization'] = 'awq'\nLLM(**s)",
+        "s = {'model': 'm'}\nif x: s.update(quantization='awq')\nLLM(**s)",
+    ],
+)
+def test_arguments_that_nobody_knows_may_be_any(lines: str) -> None:
+    launch = scripted(f"from vllm import LLM\n{lines}\n", "a.py", small())
+    assert launch.partial.startswith("there may be more options than are known: ") and launch.refused == ()
+
+
+def test_arguments_that_are_given_by_name_cannot_be_given_anew() -> None:
+    launch = scripted("from vllm import LLM\nLLM('m', seed=1, **more)\n", "a.py", small())
+    assert (launch.model, launch.integer("--seed")) == ("m", 1)
+
+
+def test_of_engines_in_branches_only_what_they_share_is_known() -> None:
+    text = "from vllm import LLM\nif q:\n    LLM('m', seed=1, gone=1)\nelse:\n    LLM('m', seed=2)\n"
+    launch = scripted(text, "a.py", small())
+    assert (launch.model, launch.options["--seed"].values) == ("m", ())
+    assert [each.uncertain for each in launch.refused] == [True]

@@ -143,7 +143,7 @@ def test_arguments_that_only_running_tells_are_not_refused() -> None:
 
 
 def test_branches_that_disagree_leave_a_value_unknown() -> None:
-    text = "if [ x ]; then TP=1; else TP=2; fi\nvllm serve m -tp $TP\n"
+    text = "if [ -f x ]; then TP=1; else TP=2; fi\nvllm serve m -tp $TP\n"
     assert scripted(text).options["--tensor-parallel-size"].reason == "TP is set in a branch, at line 1"
     assert scripted("for P in 1 2; do\nvllm serve m --port $P\ndone\n").text("--port") is None
 
@@ -208,3 +208,117 @@ def test_a_draft_that_is_copied_goes_its_own_way() -> None:
     draft = Draft(RealHost({}))
     draft.copied().assign("A", "1", "x")
     assert draft.variables == {}
+
+
+# --- branches -----------------------------------------------------------------------------------------------
+
+QUANT = (
+    'ARGS=(--port 1)\nif [ "${QUANT:-}" = gptq ]; then ARGS+=(--quantization gptq); fi\n'
+    'vllm serve m "${ARGS[@]}"\n'
+)
+#: Conditions and guards whose variables are known: bash runs them, and hands over what is read here.
+DECIDED = {
+    "if with an array": QUANT,
+    "guard": '[ -n "$LEN" ] && ARGS="$ARGS --max-model-len $LEN"\nvllm serve m $ARGS\n',
+    "guard that holds": '[ -n "$HERE" ] && ARGS="--port $HERE"\nvllm serve m $ARGS\n',
+    "or": '[ "$HERE" = 2 ] || A=x\n[[ $HERE == 1 ]] || A=y\nvllm serve m $A\n',
+    "chain": "true && A=1 && B=2 || C=3\nfalse && D=4 || E=5\nvllm serve m $A $B $C $D $E\n",
+    "elif": 'if [ "$HERE" -gt 1 ]; then A=a; elif ! [ -z "$HERE" ]; then A=b; else A=c; fi\nvllm serve $A\n',
+    "case of several": 'case "$HERE" in 0|2) A=a ;; 1|3) A=b ;; *) A=c ;; esac\nvllm serve $A\n',
+    "default of a case": 'case "$NO" in\n  x) A=a ;;\n  *)\n    A=c\n    ;;\nesac\nvllm serve $A\n',
+    "an early end": 'if [ -z "$HERE" ]; then exit 1; fi\nvllm serve m\nexit\nvllm serve n\n',
+    "groups": '[ -n "$HERE" ] && { A=1; B=2; }\n(A=3)\nvllm serve m $A $B\n',
+    "functions": (
+        'usage() { echo; exit 1; }\nfunction go {\n  local m=$1; shift\n'
+        '  if [ $m ]; then vllm serve $m "$@"; return; fi\n'
+        "  vllm serve none\n}\ngo q --port 3\n"
+    ),
+    "shifted": 'set -- a b c\nshift\nvllm serve "$@" $1 ${2:-x}\n',
+    "line ends behind &&": "true &&\n  A=1 ||\n  A=2\nvllm serve m $A\n",
+    "arrays that are not set": 'vllm serve m "${X[@]}" ${X[@]+"${X[@]}"} "${X[@]:-y z}"\n',
+    "quotes without anything": 'vllm serve m "${X:-}" "${X+}"\n',
+    "while false": "while false; do A=1; done\nvllm serve m $A\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DECIDED)
+def test_a_condition_that_is_known_decides_as_it_does_in_bash(name: str, tmp_path: Path) -> None:
+    if shutil.which("bash") is None:
+        pytest.skip("there is no bash")
+    launch = scripted(DECIDED[name], HERE="1", EMPTY="", HOME="/home/ada")
+    assert list(launch.argv) == really(DECIDED[name], tmp_path)
+
+
+def test_options_of_a_branch_that_nobody_can_decide_are_neither_given_nor_refused() -> None:
+    for text in (
+        "A=(--port 1)\nif command -v x; then A+=(--quantization nosuch --gone); fi\n",
+        "A=(--port 1)\ncommand -v x && A+=(--max-model-len)\n",
+        "A=(--port 1)\nfor x in a b; do A+=($x); done\n",
+        "A=(--port 1)\ncase $(x) in a) A+=(--gone);; esac\n",
+    ):
+        launch = scripted(text + 'vllm serve m "${A[@]}" --headless\n', known=small())
+        assert (launch.model, launch.refused, set(launch.options)) == ("m", (), {"--port", "--headless"})
+        assert "A is set in a branch, at line 2" in launch.partial
+        # What is not known comes behind the port and may give it anew, but in front of --headless.
+        assert launch.unknown("--port") == launch.partial == launch.unknown("--max-model-len")
+        assert launch.flag("--headless") is True and launch.unknown("--headless") == ""
+
+
+def test_words_that_a_text_begins_with_in_any_case_are_known() -> None:
+    text = 'CMD="vllm serve m --gone"\ntest -f x && CMD="$CMD --port 1"\n$CMD\n'
+    launch = scripted(text, known=small())
+    assert (launch.model, [each.name for each in launch.refused]) == ("m", ["--gone"]) and launch.partial
+
+
+@pytest.mark.parametrize("word", ["$EXTRA", "$(cat f)", "${EXTRA:-x}", '"${@:2}"'])
+def test_words_that_nobody_knows_may_be_any_options(word: str) -> None:
+    launch = scripted(f"EXTRA=$(cat f)\nvllm serve m --port 1 {word} --headless\n", known=small())
+    assert launch.partial.startswith("what stands at /home/ada/run.sh:2 may hold more options: ")
+    assert launch.options["--port"].values == () and launch.flag("--headless") is True
+
+
+def test_what_a_caller_may_add_leaves_the_script_s_own_options_as_they_are() -> None:
+    launch = scripted('vllm serve m --port 1 "$@"\n', known=small())
+    assert launch.integer("--port") == 1 and launch.unknown("--max-model-len") == launch.partial != ""
+
+
+def test_an_array_that_doubles_itself_stays_small() -> None:
+    launch = scripted("A=(x)\n" + 'A+=("${A[@]}")\n' * 60 + "vllm serve m ${A[@]}\n")
+    assert len(launch.argv) < 6000 and launch.partial
+
+
+def test_words_that_are_known_leave_nothing_open() -> None:
+    for text in ("vllm serve m --port $(port) $NOT_SET\n", 'M=$(x)\nvllm serve "$M" --port 1\n'):
+        assert scripted(text, known=small()).partial == ""
+
+
+def test_of_launches_that_exclude_each_other_only_what_they_share_is_known() -> None:
+    text = (
+        "if [ -f x ]; then\n  exec vllm serve m --gone --port 1 --headless\nelse\n"
+        "  exec vllm serve m --port 2 --headless --kv-cache-dtype fp9\nfi\n"
+    )
+    launch = scripted(text, known=small())
+    assert (launch.model, launch.flag("--headless"), launch.options["--port"].values) == ("m", True, ())
+    assert {each.name: each.uncertain for each in launch.refused} == {
+        "--gone": True, "--kv-cache-dtype": True
+    }  # fmt: skip
+    both = scripted(text.replace("--port 2", "--gone --port 2"), known=small())
+    assert {each.name: each.uncertain for each in both.refused}["--gone"] is False
+    assert noted(launch) == {"several-launches"}
+    apart = scripted("if [ -f x ]; then exec vllm serve m; fi\ndocker run vllm/vllm-openai m\n")
+    assert (apart.kind, noted(apart)) == ("other", {"not-followed", "several-launches"})
+
+
+def test_a_variable_that_is_exported_in_a_branch_is_doubtful() -> None:
+    launch = scripted("export A=1 && export B=2\nfoo && export C=3\nexport D=$(x)\nvllm serve m\n")
+    assert variables(launch) == {"A": "1", "B": "2"}
+    assert launch.doubtful == {
+        "C": "C is set in a branch, at line 2", "D": "$(x) is known only when it runs"
+    }  # fmt: skip
+
+
+def test_numbers_that_nothing_is_counted_in_are_no_numbers() -> None:
+    for digits in (40, 400, 5000):
+        launch = scripted(f"vllm serve m --max-model-len {'9' * digits}k --x {'9' * digits}\n")
+        assert launch.integer("--max-model-len") is launch.integer("--x") is launch.number("--x") is None
+    assert scripted("vllm serve m --x nan\n").number("--x") is None

@@ -119,3 +119,16 @@ class Home:
         asked = launch(asked) if isinstance(asked, str) else asked
         request = Request(launch=Asked(online=online))
         return probe(self.host(), request, asked, environ, self.packages, machine)
+
+    def preflight(self, asked: Asked) -> Model:
+        """Return what is told of a launch as the engine has it: read, and its secrets taken out."""
+        from cudadoctor.facts import Target
+        from cudadoctor.probes import launch as launches
+
+        machine = Machine("x86_64", "Linux", "Debian 12", "6.1.0", 2, 8 << 30, 4 << 30, None, None,
+                          home=str(self.path))  # fmt: skip
+        environ = Environ({}, "the current variables", (), str(self.path))
+        target = Target("/v", "venv", "/v/bin/python", "3.12", "/usr", (), "", "--prefix", True)
+        host, request = RealHost(self.environ), Request(launch=asked)
+        read = launches.probe(host, request, target, environ, self.packages)
+        return probe(host, request, read, environ, self.packages, machine)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import venv as venv_module
+from pathlib import Path
+
 import pytest
 
 from cudadoctor.facts import Environ, Target
+from cudadoctor.host import RealHost
 from cudadoctor.probes import environ
 from cudadoctor.probes.target import Asked, Request, probe
 from cudadoctor.testing import FakeHost
+from tests.real.conftest import _do_without
 
 from .test_target import DEBIAN, conda, venv
 
@@ -59,9 +67,19 @@ def test_conda_run_names_it() -> None:
         assert (target.prefix, target.active) == ("/m/envs/c", False), words
 
 
-@pytest.mark.parametrize(
-    "argv", [("true",), ("conda", "run", "-n", "none", "vllm"), ("no-such-program",), ("/a/bin/python3",)]
-)
+def test_one_that_cannot_be_found_is_said_and_the_active_one_stands_in() -> None:
+    target = started("conda", "run", "-n", "none", "vllm", "serve", "m")
+    assert target.prefix == "/a" and target.notes[0].startswith(
+        "--name none: no conda environment is called so"
+    )
+    assert "makes an environment of its own" in started("uvx", "vllm", "serve", "m").notes[0]
+
+
+def test_the_command_s_own_path_counts() -> None:
+    assert started("env", "PATH=/b/bin:/usr/bin", "vllm", "serve", "m").prefix == "/b"
+
+
+@pytest.mark.parametrize("argv", [("true",), ("no-such-program",), ("/a/bin/python3",)])
 def test_a_command_that_tells_none_leaves_the_active_one(argv: tuple[str, ...]) -> None:
     assert (started(*argv).prefix, started(*argv).chosen_by) == ("/a", "VIRTUAL_ENV")
 
@@ -99,6 +117,12 @@ def test_the_command_s_own_variables_are_judged() -> None:
 
 def test_a_clean_environment_has_nothing_else() -> None:
     assert set(seen("env", "-i", "CC=cc", "vllm", CUDA_HOME="/c").variables) == {"CC"}
+
+
+def test_what_is_set_to_something_unknown_is_said() -> None:
+    command = ("bash", "-c", "export CUDA_HOME=$(find-cuda) A=$(b)\nvllm serve m")
+    found = seen(*command, CUDA_HOME="/c")
+    assert found.judged.endswith("but for CUDA_HOME: what that is set to is not known")
 
 
 def test_its_secrets_are_not_kept() -> None:
@@ -142,3 +166,53 @@ def script(text: str) -> Target:
 def test_a_script_says_in_which_environment_it_starts(text: str, prefix: str) -> None:
     target = script(text)
     assert target.prefix == prefix and target.active == (prefix == "/a"), target
+
+
+# --- uv run -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("active", [False, True])
+@pytest.mark.parametrize(
+    "words",
+    [(), ("--no-project",), ("--project", "../../project/other"), ("--active",), ("--directory", "..")],
+)
+@pytest.mark.parametrize("place", ["project/below", "plain/below"])
+def test_uv_itself_takes_the_same_environment(
+    tmp_path: Path, place: str, words: tuple[str, ...], active: bool
+) -> None:
+    uv = shutil.which("uv")
+    if uv is None:
+        _do_without("uv is not on PATH")
+    for name in ("project", "plain", "project/other"):
+        venv_at(tmp_path / name / ".venv")
+        (tmp_path / name / "below").mkdir()
+    for name in ("project", "project/other"):
+        (tmp_path / name / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "0"\n')
+    venv_at(tmp_path / "active")
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "UV_OFFLINE": "1", "UV_NO_SYNC": "1"}
+    environ |= {"VIRTUAL_ENV": str(tmp_path / "active")} if active else {}
+    folder = tmp_path / place
+    code = "import sys; print(sys.prefix)"
+    command = [uv, "run", "--no-python-downloads", *words, "python", "-c", code]
+    real = subprocess.run(command, capture_output=True, text=True, env=environ, cwd=folder)
+    if real.returncode or not real.stdout.startswith(str(tmp_path)):
+        pytest.skip(f"uv makes or finds another one here: {real.stdout}{real.stderr}")
+    host = _At(str(folder), environ)
+    target = probe(host, Request(launch=Asked(("uv", "run", *words, "python", "-c", code))))
+    assert target.prefix == real.stdout.strip()
+
+
+class _At(RealHost):
+    """This machine, with another current folder."""
+
+    def __init__(self, folder: str, environ: dict[str, str]) -> None:
+        super().__init__(environ)
+        self._folder = folder
+
+    def cwd(self) -> str:
+        return self._folder
+
+
+def venv_at(folder: Path) -> None:
+    """Make a virtual environment without pip."""
+    venv_module.create(folder, symlinks=True)

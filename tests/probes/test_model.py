@@ -605,19 +605,90 @@ def test_a_registry_without_such_classes_has_no_fallback(stocked: Home) -> None:
     assert found and found.verdict == "unknown"
 
 
+def registering(home: Home, name: str, points: str) -> None:
+    """Install a distribution with these entry points."""
+    folder = home.path / f"{name}-1.0.dist-info"
+    folder.mkdir()
+    (folder / "entry_points.txt").write_text(points)
+    first = structs.replace(home.packages.distributions[0], name=name, file=f"{folder.name}/METADATA")
+    home.packages = structs.replace(home.packages, distributions=(*home.packages.distributions, first))
+
+
 def test_a_plugin_of_vllm_may_know_more(stocked: Home) -> None:
-    (stocked.path / "mine-1.0.dist-info").mkdir()
-    points = "[vllm.general_plugins]\nmine = mine:register\n"
-    (stocked.path / "mine-1.0.dist-info/entry_points.txt").write_text(points)
-    first = structs.replace(
-        stocked.packages.distributions[0], name="mine", file="mine-1.0.dist-info/METADATA"
-    )
-    stocked.packages = structs.replace(
-        stocked.packages, distributions=(*stocked.packages.distributions, first)
-    )
+    registering(stocked, "mine", "[vllm.general_plugins]\nmine = mine:register\n")
     config(stocked.path / "m", {"architectures": ["MyForCausalLM"]})
     found = stocked.model("m").architecture
     assert found and found.verdict == "cannot-tell" and "mine" in found.reason
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        "[console_scripts]\nvllm = vllm.x:main\n\n[vllm.general_plugins]\nlora = vllm.plugins.x:register\n",
+        "# no [vllm.general_plugins]\n[console_scripts]\nmine = mine:main\n",
+        "[vllm.general_plugins]\n\n[other]\nmine = mine:main\n",
+    ],
+)
+def test_what_vllm_registers_itself_is_no_plugin(stocked: Home, points: str) -> None:
+    registering(stocked, "own", points)
+    config(stocked.path / "m", {"architectures": ["MyForCausalLM"]})
+    found = stocked.model("m").architecture
+    assert found and found.verdict == "unknown"
+
+
+def test_one_text_is_a_list_of_one(stocked: Home) -> None:
+    config(stocked.path / "m", {"architectures": "MyForCausalLM"})
+    model = stocked.model("m")
+    assert model.architecture and model.architecture.verdict == "unknown"
+    assert model.architectures == model.architecture.asked == ("MyForCausalLM",)
+
+
+@pytest.mark.parametrize("named", [None, [], "", 7])
+def test_a_config_that_names_none_is_said_so(stocked: Home, named: object) -> None:
+    config(stocked.path / "m", {"architectures": named})
+    found = stocked.model("m").architecture
+    assert found and found.verdict == "cannot-tell" and found.reason == "config.json names no architecture"
+
+
+def test_a_config_that_vllm_reads_with_a_class_of_its_own_may_name_another(stocked: Home) -> None:
+    (stocked.path / "vllm/transformers_utils").mkdir(parents=True)
+    table = 'X = LazyConfigDict(\n    mine="MineConfig",\n)\n'
+    (stocked.path / "vllm/transformers_utils/config.py").write_text(table)
+    for family, verdict in (("mine", "cannot-tell"), ("min", "unknown")):
+        config(stocked.path / "m", {"architectures": ["MyForCausalLM"], "model_type": family})
+        found = stocked.model("m").architecture
+        assert found and found.verdict == verdict
+
+
+MODELING = """class MyPreTrainedModel(PreTrainedModel):
+    {0}
+class MyForCausalLM({1}MyPreTrainedModel, GenerationMixin):
+    {2}
+"""
+SUITED = "_supports_attention_backend = True"
+
+
+@pytest.mark.parametrize(
+    ("parts", "verdict"),
+    [
+        (("pass", "", "pass"), "unknown"), ((SUITED, "", "pass"), "fallback"),
+        (("pass", "", SUITED), "fallback"), (("pass", "Elsewhere, ", "pass"), "fallback"),
+        (("pass", "module.Base, ", "pass"), "fallback"),
+    ],
+)  # fmt: skip
+def test_a_class_of_transformers_that_vllm_does_not_take_is_no_way_out(
+    stocked: Home, parts: tuple[str, str, str], verdict: str
+) -> None:
+    transformers = stocked.path / "transformers"
+    (transformers / "models/mine").mkdir(parents=True)
+    (transformers / "models/mine/modeling_mine.py").write_text(MODELING.format(*parts))
+    (transformers / "modeling_utils.py").write_text(
+        "class PreTrainedModel:\n    _supports_attention_backend = False\n    @classmethod\n"
+        "    def is_backend_compatible(cls):\n        return cls._supports_attention_backend\n"
+    )
+    config(stocked.path / "m", {"architectures": ["MyForCausalLM"], "model_type": "mine"})
+    found = stocked.model("m").architecture
+    assert found and found.verdict == verdict, found
 
 
 @pytest.mark.parametrize(

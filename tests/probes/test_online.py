@@ -14,10 +14,14 @@ from typing import Any
 import pytest
 
 import cudadoctor
+from cudadoctor.engine import TIMEOUT_S
 from cudadoctor.facts import Environ, Machine
 from cudadoctor.facts.model import HubAnswer, Model
-from cudadoctor.probes.online import ask
+from cudadoctor.outcomes import Inconclusive
+from cudadoctor.probes.credentials import token_for
+from cudadoctor.probes.online import TOTAL_S, ask
 from cudadoctor.probes.surroundings import Surroundings
+from cudadoctor.probes.target import Asked
 from cudadoctor.testing import judge
 from tests.probes.checkpoints import COMMIT, DEPLOYED, INDEX, PLAIN, Home, launch
 from tests.real.conftest import _do_without
@@ -41,6 +45,7 @@ class Hub:
         self.asked: list[tuple[str, str]] = []
         self.tokens: set[str] = set()
         self.wait_s = 0.0
+        self.trickle_s, self.trickles = 0.0, ""  #: between two bytes, and the end of which paths
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -88,8 +93,12 @@ class Hub:
             request.send_header(name, value)
         request.end_headers()
         if body:
+            slow = self.trickle_s and request.path.partition("?")[0].endswith(self.trickles)
             try:
-                request.wfile.write(content)
+                for at in range(0, len(content), 1) if slow else ():
+                    request.wfile.write(content[at : at + 1])
+                    time.sleep(self.trickle_s)
+                request.wfile.write(b"" if slow else content)
             except OSError:
                 pass  # the other side has had enough
 
@@ -175,6 +184,138 @@ def test_with_a_token_a_wrong_name_is_known_to_be_wrong(home: Home, hub: Hub) ->
     hub.replies["/config.json"] = (404, {"X-Error-Code": "RepoNotFound", "Content-Length": "0"}, b"")
     found = answer(asked(home, hub, HF_TOKEN="hf_abc"))
     assert (found.ended, found.status) == ("absent", 404) and hub.tokens == {"Bearer hf_abc"}
+
+
+# --- whose token goes where ---------------------------------------------------------------------------------
+
+OWN, LAUNCHED = "hf_theUsersOwn", "hf_theLaunchsOwn"
+
+
+def written(home: Home, hub: Hub, text: str, own: Mapping[str, str], stored: bool = True) -> Model:
+    """Return the model of a launch that a file says, as `preflight --online` gets it."""
+    hub.has(NAME, PLAIN, total=5)
+    if stored:
+        file = home.path / ".cache/huggingface/token"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{OWN}\n")
+    compose = text.startswith("services:")
+    path = home.path / ("compose.yml" if compose else "run.sh")
+    path.write_text(text)
+    home.environ.update(own)
+    asked = Asked(compose=str(path), online=True) if compose else Asked(script=str(path), online=True)
+    model = home.preflight(asked)
+    assert OWN not in repr(model) and LAUNCHED not in repr(model)
+    return model
+
+
+def run_sh(*lines: str) -> str:
+    return "\n".join(("#!/bin/sh", *lines, f"vllm serve {NAME}", ""))
+
+
+def test_the_launch_s_own_token_goes_to_its_own_hub(home: Home, hub: Hub) -> None:
+    text = run_sh(f"export HF_ENDPOINT={hub.url}", f"export HF_TOKEN={LAUNCHED}")
+    found = answer(written(home, hub, text, {}))
+    assert found.ended == "found" and hub.tokens == {f"Bearer {LAUNCHED}"} and not found.withheld
+
+
+def test_the_launch_s_own_token_goes_to_the_user_s_hub(home: Home, hub: Hub) -> None:
+    text = run_sh(f"export HF_TOKEN={LAUNCHED}")
+    found = answer(written(home, hub, text, {"HF_ENDPOINT": hub.url}))
+    assert found.ended == "found" and hub.tokens == {f"Bearer {LAUNCHED}"}
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize(
+    "line",
+    ["", "export HF_TOKEN=$HF_TOKEN", "export HF_TOKEN=${MY_OWN}", "export HF_TOKEN=x${MY_OWN}",
+     "export HF_TOKEN_PATH=$HOME/.cache/huggingface/token", "export HF_HOME=$HOME/.cache/huggingface"],
+)  # fmt: skip
+def test_a_file_does_not_decide_where_the_user_s_token_goes(
+    home: Home, hub: Hub, line: str, stored: bool
+) -> None:
+    own = {"MY_OWN": OWN} if stored else {"HF_TOKEN": OWN, "MY_OWN": OWN}
+    found = answer(written(home, hub, run_sh(f"export HF_ENDPOINT={hub.url}", line), own, stored))
+    assert hub.asked and not any(OWN in each for each in hub.tokens)
+    assert "HF_ENDPOINT" in found.withheld and "run.sh" in found.withheld
+
+
+def test_a_compose_file_does_not_decide_it_either(home: Home, hub: Hub) -> None:
+    text = f"""services:
+  vllm:
+    image: vllm/vllm-openai:v0.12.0
+    environment: {{HF_ENDPOINT: "{hub.url}", HF_TOKEN: "${{HF_TOKEN}}"}}
+    command: ["--model", "{NAME}"]
+"""
+    found = answer(written(home, hub, text, {"HF_TOKEN": OWN}))
+    assert hub.tokens == {""} and "compose.yml" in found.withheld
+    assert (
+        written(home, hub, text.replace("${HF_TOKEN}", LAUNCHED), {}) and f"Bearer {LAUNCHED}" in hub.tokens
+    )
+
+
+def test_a_token_of_the_env_file_beside_goes_to_no_hub_of_another_file(home: Home, hub: Hub) -> None:
+    (home.path / ".env").write_text(f"MINE={OWN}\n")
+    text = f"""services:
+  vllm:
+    image: vllm/vllm-openai:v0.12.0
+    environment: {{HF_ENDPOINT: "{hub.url}", HF_TOKEN: "${{MINE}}"}}
+    command: ["--model", "{NAME}"]
+"""
+    found = answer(written(home, hub, text, {}))
+    assert hub.tokens == {""} and ".env" in found.withheld
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "http_proxy", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_a_file_does_not_put_itself_in_between_either(home: Home, hub: Hub, name: str) -> None:
+    own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": OWN, "NO_PROXY": "127.0.0.1"}
+    value = "/nowhere.pem" if name.startswith(("REQ", "SSL")) else "http://127.0.0.1:9"
+    found = answer(written(home, hub, run_sh(f"export {name}={value}"), own))
+    assert name in found.withheld and not any(OWN in each for each in hub.tokens)
+
+
+def test_the_user_s_token_goes_to_the_user_s_hub(home: Home, hub: Hub) -> None:
+    for text in (run_sh(), run_sh("export HF_ENDPOINT=$HF_ENDPOINT HF_TOKEN=$HF_TOKEN")):
+        hub.tokens.clear()
+        found = answer(written(home, hub, text, {"HF_ENDPOINT": hub.url, "HF_TOKEN": OWN}))
+        assert found.ended == "found" and hub.tokens == {f"Bearer {OWN}"} and not found.withheld
+
+
+def test_a_file_that_a_script_takes_for_a_token_is_sent_nowhere(home: Home, hub: Hub) -> None:
+    (home.path / "key").write_text("-----BEGIN KEY-----\nabc\n")
+    text = run_sh("export HF_TOKEN_PATH=$HOME/key")
+    found = answer(written(home, hub, text, {"HF_ENDPOINT": hub.url}))
+    assert hub.tokens == {""} and "looks like a token" in found.withheld
+
+
+def test_no_token_goes_over_the_net_in_clear(home: Home) -> None:
+    machine = Machine("x86_64", "Linux", "", "", 1, 1, 1, None, None, home=str(home.path))
+    seen = Surroundings(home.host(), launch(NAME, {"HF_TOKEN": OWN}), Environ({}, ""), machine)
+    for address, sent in (
+        ("https://huggingface.co", True), ("http://127.0.0.1:80", True), ("http://localhost", True),
+        ("http://[::1]:80", True), ("http://mirror.example", False), ("http://127.0.0.1.example", False),
+        ("http://127.0.0.1@mirror.example", False), ("ftp://h", False),
+    ):  # fmt: skip
+        assert bool(token_for(seen, address).value) == sent == (not token_for(seen, address).withheld), (
+            address
+        )
+
+
+def test_a_token_that_is_not_known_is_said_so(home: Home, hub: Hub) -> None:
+    text = run_sh("export HF_TOKEN=$(cat /nowhere/token)")
+    found = answer(written(home, hub, text, {"HF_ENDPOINT": hub.url}))
+    assert hub.tokens == {""} and "HF_TOKEN" in found.withheld
+
+
+def test_what_is_refused_without_the_token_is_no_finding(home: Home, hub: Hub) -> None:
+    hub.replies["/config.json"] = (401, {"X-Error-Code": "GatedRepo", "Content-Length": "0"}, b"")
+    model = written(home, hub, run_sh(f"export HF_ENDPOINT={hub.url}"), {})
+    sections: dict[str, Any] = {"launch": launch(NAME), "model": model, "environ": Environ({}, "")}
+    told = judge("hub-token-missing", **sections)
+    assert isinstance(told, Inconclusive) and "without a token" in told.reason
+    assert not judge("model-not-found", **sections).findings
+
+
+# --- what is not there --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -272,6 +413,31 @@ def test_a_server_that_takes_its_time_is_not_waited_for(home: Home, hub: Hub) ->
     seen = Surroundings(home.host(), launch(NAME, variables), Environ({}, ""), machine)
     found = ask(seen, NAME, "main", timeout_s=3).asked
     assert found.ended == "unreachable" and time.monotonic() - began < 8
+
+
+def test_an_answer_that_trickles_is_not_waited_for(home: Home, hub: Hub) -> None:
+    hub.has(NAME, PLAIN, total=5)
+    hub.trickle_s = 0.2
+    began = time.monotonic()
+    machine = Machine("x86_64", "Linux", "", "", 1, 1, 1, None, None, home=str(home.path))
+    seen = Surroundings(home.host(), launch(NAME, {"HF_ENDPOINT": hub.url}), Environ({}, ""), machine)
+    answered = ask(seen, NAME, "main", timeout_s=4)
+    assert answered.asked.ended == "unreachable" and "no whole answer within" in answered.asked.message
+    assert hub.asked and time.monotonic() - began < 5
+
+
+def test_what_came_before_the_time_was_over_is_kept(home: Home, hub: Hub) -> None:
+    hub.has(NAME, PLAIN, total=5)
+    hub.trickle_s, hub.trickles = 0.2, INDEX
+    machine = Machine("x86_64", "Linux", "", "", 1, 1, 1, None, None, home=str(home.path))
+    seen = Surroundings(home.host(), launch(NAME, {"HF_ENDPOINT": hub.url}), Environ({}, ""), machine)
+    answered = ask(seen, NAME, "main", timeout_s=5)
+    assert answered.asked.ended == "found" and answered.config == PLAIN and answered.weights is None
+    assert "no whole answer within" in answered.asked.message
+
+
+def test_the_hub_has_less_time_than_a_section() -> None:
+    assert TOTAL_S <= TIMEOUT_S - 6
 
 
 def test_where_nobody_listens_nothing_is_reached(home: Home, hub: Hub) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from cudadoctor.facts import Launch, Listener, Resources, SharedMemory, Unknown, WantedPort
+from cudadoctor.facts import Environ, Launch, Listener, Resources, SharedMemory, Unknown, WantedPort
 from cudadoctor.host import Space
 from cudadoctor.probes.resources import ports, probe
 from cudadoctor.probes.target import Asked, Request
 from cudadoctor.testing import FakeHost, Link
 from tests.launch.read import composed, typed
 
+ENVIRON = Environ({}, "the current variables", ("/usr/bin", "/v/bin"))
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 MIB = 1 << 20
 
@@ -42,7 +43,7 @@ def machine(
 def look(
     host: FakeHost, line_typed: str = "vllm serve m", launch: Launch | None = None, asked: Asked | None = None
 ) -> Resources | Unknown:
-    return probe(host, Request(launch=asked or Asked()), launch or typed(line_typed))
+    return probe(host, Request(launch=asked or Asked()), launch or typed(line_typed), ENVIRON)
 
 
 def only(found: Resources | Unknown) -> WantedPort:
@@ -149,3 +150,27 @@ def test_this_machine_says_nothing_of_a_launch_planned_for_another() -> None:
     for asked in (Asked(gpu="rtx-3090"), Asked(memory_bytes=1 << 34)):
         found = look(machine(), asked=asked)
         assert isinstance(found, Unknown) and found.expected
+
+
+# --- the program --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line_typed", "program"),
+    [
+        ("vllm serve m", "/v/bin/vllm"),
+        ("nohup env A=1 vllm serve m", "/v/bin/vllm"),
+        ("/v/bin/vllm serve m", "/v/bin/vllm"),
+        ("/none/vllm serve m", ""),
+        ("python3 -m vllm.entrypoints.openai.api_server", ""),
+        ("./vllm serve m", None),
+        ("conda run -n x vllm serve m", None),
+        ("uv run vllm serve m", None),
+        ("env -i vllm serve m", None),
+        ("docker run vllm/vllm-openai vllm serve m", None),
+    ],
+)
+def test_the_program_is_looked_for_where_the_path_is_known(line_typed: str, program: str | None) -> None:
+    host = FakeHost({"/v/bin/vllm": "", "/proc/net/tcp": HEAD}, executables=["/v/bin/vllm"])
+    found = look(host, line_typed)
+    assert isinstance(found, Resources) and found.program == program

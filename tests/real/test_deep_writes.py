@@ -15,7 +15,7 @@ import pytest
 from tests.probes.test_live import TORCH, plant
 
 from .conftest import _do_without
-from .test_deep import written
+from .test_deep import root_of, written
 
 #: What packages do on import: caches where variables say, or below the home folder, and temporary files.
 WRITES = """
@@ -53,8 +53,8 @@ def traced(strace: str, prefix: Path, tmp_path: Path, **more: str) -> tuple[set[
     command = [sys.executable, "-m", "cudadoctor", "check", "--deep", "--no-config", "--format", "json"]
     ran = subprocess.run([*before, *command], capture_output=True, text=True, env=held, cwd=tmp_path / "work")
     outcomes = {each["check"]: each["outcome"] for each in json.loads(ran.stdout)["outcomes"]}
-    first = min((path.name.partition(".")[2] for path in (tmp_path / "log").iterdir()), key=int)
-    return set(written(tmp_path / "log", first, str(tmp_path / "work"))), outcomes
+    log = tmp_path / "log"
+    return set(written(log, root_of(log), str(tmp_path / "work"))), outcomes
 
 
 def assert_inside(paths: set[str], tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from cudadoctor.facts import Distribution, Packages
 from cudadoctor.facts.model import Quantization
 from cudadoctor.host import RealHost
 from cudadoctor.probes import quantization
-from cudadoctor.probes.architectures import registry
+from cudadoctor.probes.architectures import look, registry
 from cudadoctor.probes.safetensors import survey
 from cudadoctor.simulate.quantization import loading
 from tests.probes.checkpoints import AWQ, COMMIT, COMPRESSED, FP8, PLAIN, Home, cached, config, launch, shards
@@ -234,8 +235,59 @@ def test_the_architectures_of_the_deployments_are_known(site: Path, tmp_path: Pa
     for name, verdict in (
         ("Qwen2ForCausalLM", "known"), ("Qwen3ForCausalLM", "known"), ("Qwen3NextForCausalLM", "known"),
         ("Qwen3ForSequenceClassification", "known"), ("Qwen9ForCausalLM", "unknown"),
-        ("GPTNeoForCausalLM", "fallback"),
+        ("FooBarForCausalLM", "unknown"), ("HeliumForCausalLM", "fallback"),
+        ("BitNetForCausalLM", "fallback"),
+        ("T5ForConditionalGeneration", "unknown"), ("GPTNeoForCausalLM", "unknown"),
     ):  # fmt: skip
-        config(tmp_path / "m", {**PLAIN, "architectures": [name]})
+        families = {"Helium": "helium", "BitNet": "bitnet", "T5ForC": "t5", "GPTNeo": "gpt_neo"}
+        family = families.get(name[:6], "qwen3")
+        config(tmp_path / "m", {**PLAIN, "architectures": [name], "model_type": family})
         found = home.model("m").architecture
         assert found and found.verdict == verdict, found
+
+
+def test_vllm_s_own_entry_points_are_no_plugin_and_those_of_others_are(site: Path, tmp_path: Path) -> None:
+    own = next(site.glob("vllm-*.dist-info"))
+    home = Home(tmp_path, str(site))
+    installed = Distribution("vllm", "0.12.0", str(site), file=f"{own.name}/METADATA")
+    home.packages = Packages((installed,))
+    config(tmp_path / "m", {**PLAIN, "architectures": ["FooBarForCausalLM"]})
+    found = home.model("m").architecture
+    assert "[vllm.general_plugins]" in (own / "entry_points.txt").read_text()
+    assert found and found.verdict == "unknown"
+    (tmp_path / "site/mine-1.0.dist-info").mkdir(parents=True)
+    (tmp_path / "site/mine-1.0.dist-info/entry_points.txt").write_text(
+        "[vllm.general_plugins]\nmine = mine:register\n"
+    )
+    plugin = Distribution("mine", "1.0", str(tmp_path / "site"), file="mine-1.0.dist-info/METADATA")
+    home.packages = Packages((installed, plugin))
+    found = home.model("m").architecture
+    assert found and found.verdict == "cannot-tell" and "mine 1.0" in found.reason
+
+
+def test_no_class_that_vllm_would_run_by_transformers_is_called_unknown(
+    stack: Path, site: Path, tmp_path: Path
+) -> None:
+    code = """
+import transformers
+from transformers.models.auto import modeling_auto
+told = {}
+for kind in ("CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "SEQUENCE_CLASSIFICATION"):
+    for family, names in getattr(modeling_auto, f"MODEL_FOR_{kind}_MAPPING_NAMES").items():
+        for name in [names] if isinstance(names, str) else names:
+            try:
+                told[name] = [family, bool(getattr(transformers, name).is_backend_compatible())]
+            except Exception:
+                pass
+print(json.dumps(told))
+"""
+    told = said(stack, tmp_path, code)
+    home = Home(tmp_path, str(site), vllm="0.12.0", transformers="4.57.6")
+    verdicts = {}
+    for name, (family, compatible) in told.items():
+        asked = {"architectures": [name], "model_type": family}
+        found = look(RealHost({}), home.packages, asked)
+        verdicts[name] = (found.verdict if found else "", compatible)
+    wrong = [name for name, verdict in verdicts.items() if verdict == ("unknown", True)]
+    assert not wrong and len(told) > 200
+    assert sum(verdict == ("unknown", False) for verdict in verdicts.values()) > 50

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cudadoctor.facts import Resources
+from cudadoctor.facts import Environ, Resources
 from cudadoctor.findings import Severity
 from cudadoctor.host import RealHost
 from cudadoctor.outcomes import Outcome, Passed
@@ -23,6 +23,7 @@ from tests.checks.build import one
 from tests.checks.launched import judged
 from tests.launch.read import typed
 
+ENVIRON = Environ({}, "the current variables", ("/usr/bin",))
 HOSTS = ("", "0.0.0.0", "127.0.0.1", "127.0.0.2", "::", "::1")
 _SERVER = """import socket
 server = socket.create_server(("127.0.0.1", 0))
@@ -70,7 +71,8 @@ def binds(host: str, port: int, reuse_port: bool = True) -> bool:
 
 def said(host: str, port: int) -> Outcome:
     launch = typed(f"vllm serve m --port {port}" + (f" --host {host}" if host else ""))
-    return judged("port-in-use", launch, resources=probe(RealHost(), Request(launch=Asked()), launch))
+    found = probe(RealHost(), Request(launch=Asked()), launch, ENVIRON)
+    return judged("port-in-use", launch, resources=found)
 
 
 @pytest.mark.parametrize("at", LISTENING)
@@ -106,7 +108,7 @@ def test_the_holder_is_named_with_its_command() -> None:
         assert child.stdout is not None and child.stdin is not None
         port = int(child.stdout.readline())
         launch = typed(f"vllm serve m --port {port}")
-        found = probe(RealHost(), Request(launch=Asked()), launch)
+        found = probe(RealHost(), Request(launch=Asked()), launch, ENVIRON)
         child.stdin.close()
     assert isinstance(found, Resources)
     (listener,) = found.ports[0].listeners
@@ -118,7 +120,7 @@ def test_the_holder_is_named_with_its_command() -> None:
 def test_shared_memory_is_as_large_as_the_system_says() -> None:
     if not Path("/dev/shm").is_dir():
         pytest.skip("this machine has no /dev/shm")
-    found = probe(RealHost(), Request(launch=Asked()), typed("vllm serve m"))
+    found = probe(RealHost(), Request(launch=Asked()), typed("vllm serve m"), ENVIRON)
     state = os.statvfs("/dev/shm")
     assert isinstance(found, Resources) and found.shared_memory is not None
     free = found.shared_memory.free_bytes

@@ -53,6 +53,19 @@ DEEPSEEK_V2_LITE: Config = {
     "num_experts_per_tok": 6, "first_k_dense_replace": 1, "vocab_size": 102400, "kv_lora_rank": 512,
     "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128, "max_position_embeddings": 163840,
 }  # fmt: skip
+DEEPSEEK_V3: Config = {
+    **DEEPSEEK_V2_LITE, "model_type": "deepseek_v3", "num_hidden_layers": 61, "num_attention_heads": 128,
+    "hidden_size": 7168, "intermediate_size": 18432, "moe_intermediate_size": 2048, "n_routed_experts": 256,
+    "n_shared_experts": 1, "num_experts_per_tok": 8, "first_k_dense_replace": 3, "vocab_size": 129280,
+    "q_lora_rank": 1536, "num_nextn_predict_layers": 1,
+}  # fmt: skip
+GRANITE_HYBRID: Config = {
+    "model_type": "granitemoehybrid", "num_hidden_layers": 40, "num_attention_heads": 12,
+    "num_key_value_heads": 4, "hidden_size": 1536, "intermediate_size": 512, "vocab_size": 100352,
+    "layer_types": [*["mamba"] * 36, *["attention"] * 4], "mamba_n_heads": 48, "mamba_d_head": 64,
+    "mamba_n_groups": 1, "mamba_d_state": 128, "mamba_d_conv": 4, "mamba_chunk_size": 256,
+    "max_position_embeddings": 131072,
+}  # fmt: skip
 
 
 def shape(config: Config, **changes: Any) -> Shape:

@@ -1,3 +1,4 @@
+import math
 import time
 from typing import Any
 
@@ -8,14 +9,16 @@ from msgspec import structs
 
 from cudadoctor.knowledge.gpus import GPUS, find
 from cudadoctor.simulate.advice import Machine, Task, advise, longest_context, most_users, planned
-from cudadoctor.simulate.gpu_memory import OUTCOMES, Card, plan
+from cudadoctor.simulate.gpu_memory import OUTCOMES, Card, Plan, plan
 from cudadoctor.simulate.kv_cache import GIB, Flags
 from cudadoctor.simulate.lora import adapters
+from cudadoctor.simulate.model_length import with_length
 from cudadoctor.simulate.model_shape import read_shape
 from cudadoctor.simulate.overhead import batch_of
 from cudadoctor.simulate.weights import Range, UnknownWeights, weights_from_index, weights_from_shape
 from tests.simulate.models import (
     DEEPSEEK_V2_LITE,
+    DEEPSEEK_V3,
     GEMMA3_27B,
     GPT_OSS_20B,
     QWEN3_4B,
@@ -327,6 +330,80 @@ def test_a_cache_of_given_bytes_leaves_utilisation_aside() -> None:
     assert found.at_least == found.at_most
 
 
+def test_a_cache_of_given_bytes_must_fit_on_the_card() -> None:
+    def with_bytes(count: int, **flags: Any) -> Plan:
+        return planned(task(QWEN25_7B, "rtx-4090", vllm="0.12.0", kv_cache_memory_bytes=count, **flags))
+
+    large = with_bytes(100_000_000_000, max_model_len=8192)
+    assert large.outcome == "cache-too-large"
+    assert large.room is not None
+    assert large.room.high < 24 * GIB - large.weights.low
+    assert with_bytes(2 * GIB, max_model_len=8192).fits
+    tight = math.floor((large.room.low + large.room.high) / 2)
+    assert with_bytes(tight, max_model_len=8192).outcome == "may-fit"
+    assert with_bytes(GIB // 4, max_model_len=8192).outcome == "too-long"
+
+
+def test_less_free_than_the_budget_stops_a_cache_of_given_bytes_too() -> None:
+    busy = task(QWEN25_7B, "rtx-4090", 18.0, vllm="0.12.0", kv_cache_memory_bytes=GIB, max_model_len=8192)
+    assert planned(busy).outcome == "not-free"
+    assert planned(busy, gpu_memory_utilization=0.7).outcome in ("fits", "may-fit")
+
+
+def with_blocks(count: int, version: str = "0.12.0", **flags: Any) -> Plan:
+    asked: dict[str, Any] = {"max_model_len": 8192, "num_gpu_blocks_override": count, **flags}
+    return planned(task(QWEN25_7B, "rtx-4090", vllm=version, **asked))
+
+
+@pytest.mark.parametrize("version", ["0.12.0", "0.25.0"])
+def test_a_number_of_blocks_must_fit_on_the_card_and_hold_a_request(version: str) -> None:
+    assert with_blocks(100_000_000, version).outcome == "cache-too-large"
+    assert with_blocks(1000, version).fits
+    assert with_blocks(10, version).outcome == "too-long"
+    assert with_blocks(10, version).longest == (160, 160)
+    assert with_blocks(0, version).outcome == "no-kv-cache"
+
+
+def test_the_length_is_held_against_the_blocks_alone_in_later_releases() -> None:
+    assert with_blocks(600, "0.12.0", gpu_memory_utilization=0.6).outcome == "no-kv-cache"
+    assert with_blocks(600, "0.25.0", gpu_memory_utilization=0.6).fits
+    with pytest.raises(ValueError, match="not looked at"):
+        with_blocks(600, "0.22.0")
+
+
+def test_a_window_counts_the_batch_that_this_card_has_by_default() -> None:
+    gemma = {**GEMMA3_27B["text_config"], "max_position_embeddings": 131072}
+    flags: dict[str, Any] = {"vllm": "0.12.0", "max_model_len": 32768}
+    large = task(gemma, "h100", **flags, usage="server")
+    assert planned(large).needed == planned(large, max_num_batched_tokens=8192).needed
+    assert planned(large, usage="llm").needed > planned(large).needed
+    unknown = planned(large, usage="")
+    assert unknown.needed == planned(large, usage="llm").needed, "the larger default, to be sure"
+    small = task(gemma, "rtx-3090", **flags, usage="server")
+    assert planned(small).needed == planned(small, max_num_batched_tokens=2048).needed
+
+
+@pytest.mark.parametrize(("version", "length"), [("0.12.0", 131072), ("0.28.0", 131072), ("0.30.0", 32768)])
+def test_a_model_is_planned_for_the_length_that_its_scaling_gives(version: str, length: int) -> None:
+    scaling = {"factor": 4.0, "original_max_position_embeddings": 32768, "type": "yarn"}
+    config = {**QWEN25_7B, "rope_scaling": scaling}
+    long = with_length(shape(config), config, version)
+    found = plan(long, Flags(vllm=version, usage="server"), card("rtx-4090"))
+    assert (long.positions, found.max_model_len) == (length, length)
+
+
+def test_a_length_that_is_not_decided_stays_what_config_json_says() -> None:
+    config = {**QWEN25_7B, "rope_scaling": {"type": "yarn"}}
+    assert with_length(shape(config), config, "0.12.0").positions == 32768
+    assert with_length(shape(QWEN25_7B), QWEN25_7B, "9.0").positions == 32768
+
+
+def test_weights_beyond_any_card_are_no_plan() -> None:
+    huge = shape(QWEN25_7B, num_hidden_layers=10_000, hidden_size=1 << 22, intermediate_size=1 << 22)
+    with pytest.raises(ValueError, match="weights"):
+        plan(huge, Flags(vllm="0.12.0", max_model_len=1024), card("rtx-4090"))
+
+
 # --- weights and overhead -----------------------------------------------------------------------------------
 
 
@@ -451,6 +528,20 @@ def test_every_advice_starts_by_the_same_model(model: Any, gib: int, length: int
     )
     for one in advise(asked, FP8).advice:
         assert planned(asked, **dict(one.changes)).may_fit
+
+
+def test_layers_that_predict_ahead_are_in_the_index_and_not_loaded() -> None:
+    flags, size = Flags(vllm="0.12.0", quantization="fp8"), 641.3 * GIB
+    deepseek = shape(DEEPSEEK_V3)
+    found = weights_from_index(size, flags, deepseek)
+    assert found.low < size - 14 * GIB, "of 685e9 parameters 14e9 are that layer and its embeddings"
+    assert found.low > size - 19 * GIB
+    assert found.high == weights_from_index(size, flags).high
+    drafted = weights_from_index(size, structs.replace(flags, draft_layers=1), deepseek)
+    assert drafted.low == weights_from_index(size, flags).low, "as a drafter it is loaded"
+    unknown = weights_from_index(size, structs.replace(flags, quantization="mystery"), deepseek)
+    assert found.low * 0.98 < unknown.low < size
+    assert weights_from_index(size, flags, shape(QWEN3_32B)) == weights_from_index(size, flags)
 
 
 def test_an_index_is_divided_over_the_ranks() -> None:

@@ -3,12 +3,15 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from cudadoctor.simulate.kv_cache import (
     GIB,
     Capacity,
     Flags,
+    Layout,
     Unplannable,
+    blocks_per_request,
     bytes_per_token,
     capacity,
     largest_len,
@@ -19,8 +22,10 @@ from cudadoctor.simulate.kv_cache import (
 from cudadoctor.simulate.model_shape import Shape, read_shape
 from tests.simulate.models import (
     DEEPSEEK_V2_LITE,
+    DEEPSEEK_V3,
     GEMMA3_27B,
     GPT_OSS_20B,
+    GRANITE_HYBRID,
     QWEN3_32B,
     QWEN3_NEXT_80B,
     QWEN25_32B,
@@ -87,9 +92,120 @@ def test_a_latent_vector_is_never_divided() -> None:
     assert bytes_per_token(lite, Flags(vllm="0.12.0", kv_cache_dtype="fp8_ds_mla")) == 656
 
 
-def test_the_checkpoints_own_scheme_is_what_auto_means() -> None:
-    scheme = {"kv_cache_scheme": {"num_bits": 8}}
-    assert bytes_per_token(shape(QWEN25_32B, quantization_config=scheme), Flags(vllm="0.12.0")) == 2048
+@pytest.mark.parametrize(
+    ("method", "version", "width"),
+    [
+        ("compressed-tensors", "0.12.0", 2),
+        ("compressed-tensors", "0.14.1", 2),
+        ("compressed-tensors", "0.16.0", 1),
+        ("compressed-tensors", "0.33.0", 1),
+        ("modelopt", "0.12.0", 2),
+        ("modelopt", "0.14.0", 1),
+    ],
+)
+def test_auto_is_the_checkpoints_own_scheme_from_some_release_on(
+    method: str, version: str, width: int
+) -> None:
+    scheme = {"num_bits": 8, "type": "float", "dynamic": False}
+    stated = shape(QWEN25_32B, quantization_config={"quant_method": method, "kv_cache_scheme": scheme})
+    assert bytes_per_token(stated, Flags(vllm=version)) == 2048 * width
+    assert bytes_per_token(stated, Flags(vllm=version, kv_cache_dtype="bfloat16")) == 4096
+
+
+@pytest.mark.parametrize(
+    ("stated", "version"),
+    [
+        ({"quant_method": "compressed-tensors", "kv_cache_scheme": {"num_bits": 8}}, "0.15.1"),
+        ({"quant_method": "modelopt", "kv_cache_quant_algo": "FP8"}, "0.13.0"),
+        ({"quant_method": "modelopt", "kv_cache_quant_algo": "NVFP4"}, "0.25.0"),
+    ],
+)
+def test_a_scheme_in_a_release_that_was_not_looked_at_is_not_planned(
+    stated: dict[str, object], version: str
+) -> None:
+    with pytest.raises(Unplannable, match="own KV cache"):
+        lay_out(shape(QWEN25_32B, quantization_config=stated), Flags(vllm=version))
+
+
+def test_latent_attention_takes_up_no_scheme_but_modelopts() -> None:
+    scheme = {"kv_cache_scheme": {"num_bits": 8, "type": "float", "dynamic": False}}
+    widths = [
+        bytes_per_token(
+            shape(DEEPSEEK_V2_LITE, quantization_config={**scheme, "quant_method": method}), flags
+        )
+        for flags in [Flags(vllm="0.20.0")]
+        for method in ("compressed-tensors", "modelopt")
+    ]
+    assert widths == [1152, 576]
+
+
+@pytest.mark.parametrize(
+    ("config", "version", "states"),
+    [
+        # Switched off for what cannot keep a state for each block, one for each block for what can.
+        (QWEN3_NEXT_80B, "0.10.2", 1),
+        (QWEN3_NEXT_80B, "0.12.0", 1),
+        (QWEN3_NEXT_80B, "0.14.0", 1),
+        (QWEN3_NEXT_80B, "0.16.0", 2),
+        (QWEN3_NEXT_80B, "0.33.0", 2),
+        (GRANITE_HYBRID, "0.10.2", 1),
+        (GRANITE_HYBRID, "0.12.0", 64),
+        (GRANITE_HYBRID, "0.20.0", 64),
+        (GRANITE_HYBRID, "0.29.0", 2),
+    ],
+)
+def test_what_prefix_caching_keeps_of_a_state_depends_on_the_release(
+    config: dict[str, Any], version: str, states: int
+) -> None:
+    kept, without = (
+        lay_out(shape(config), Flags(vllm=version, enable_prefix_caching=asked)) for asked in (True, False)
+    )
+    assert state_blocks(without, 32768) == 1
+    assert state_blocks(kept, 32768) == states
+
+
+def state_blocks(layout: Layout, length: int) -> int:
+    """Return how many blocks one request takes in each group of layers with a state."""
+    groups = {group.kind: group.count for group in layout.groups}
+    attention = groups["full"] * -(-length // layout.block)
+    return (blocks_per_request(layout, length) - attention) // groups["recurrent"]
+
+
+def test_blocks_that_keep_a_state_each_are_whole_chunks_of_the_kernel() -> None:
+    granite = shape(GRANITE_HYBRID)
+    flags: dict[str, Any] = {"vllm": "0.12.0", "enable_prefix_caching": True}
+    # A state of 794,112 bytes is what 388 tokens of 2,048 bytes take.
+    assert lay_out(granite, Flags(vllm="0.12.0")).block == 400
+    assert lay_out(granite, Flags(**flags)).block == 512, "two chunks of 256"
+    assert lay_out(granite, Flags(**flags, mamba_block_size=64)).block == 448
+    wide = lay_out(granite, Flags(**flags, block_size=1024))
+    assert (wide.block, state_blocks(wide, 32768)) == (1024, 64), "states go by the smaller block"
+
+
+@pytest.mark.parametrize(("config", "version"), [(QWEN3_NEXT_80B, "0.15.0"), (GRANITE_HYBRID, "0.11.0")])
+def test_prefixes_of_hybrids_in_a_release_that_was_not_looked_at_are_not_planned(
+    config: dict[str, Any], version: str
+) -> None:
+    with pytest.raises(Unplannable, match="prefix-caching"):
+        lay_out(shape(config), Flags(vllm=version, enable_prefix_caching=True))
+    assert lay_out(shape(config), Flags(vllm=version))
+
+
+def test_a_window_counts_the_tokens_of_a_batch() -> None:
+    gemma, flags = read_shape(GEMMA3_27B), Flags(vllm="0.12.0", max_model_len=32768)
+    few, many = (needed_bytes(lay_out(gemma, flags, batched), 32768) for batched in (2048, 8192))
+    asked = Flags(vllm="0.12.0", max_model_len=32768, max_num_batched_tokens=8192)
+    assert few < many == needed_bytes(lay_out(gemma, asked), 32768)
+
+
+def test_heads_of_no_width_are_refused() -> None:
+    with pytest.raises(Unplannable, match="no width"):
+        lay_out(structs.replace(UNIFORM, head_dim=0), Flags(vllm="0.12.0"))
+
+
+def test_the_index_of_sparse_attention_is_not_modelled() -> None:
+    with pytest.raises(Unplannable, match="index"):
+        lay_out(shape(DEEPSEEK_V3, index_topk=2048), Flags(vllm="0.12.0"))
 
 
 def test_the_poorest_stage_of_a_pipeline_decides() -> None:

@@ -5,8 +5,10 @@ from hypothesis import strategies as st
 from cudadoctor.simulate.model_shape import UnreadableShape, read_shape
 from tests.simulate.models import (
     DEEPSEEK_V2_LITE,
+    DEEPSEEK_V3,
     GEMMA3_27B,
     GPT_OSS_20B,
+    GRANITE_HYBRID,
     QWEN3_32B,
     QWEN3_NEXT_80B,
     QWEN25_32B,
@@ -70,6 +72,40 @@ def test_a_checkpoints_own_scheme_of_the_cache_is_read() -> None:
     assert shape(QWEN3_32B, quantization_config={"kv_cache_scheme": None}).kv_scheme_bits == 0
 
 
+@pytest.mark.parametrize(
+    ("stated", "bits"),
+    [
+        ({"kv_cache_quant_algo": "FP8"}, 8),
+        ({"quantization": {"kv_cache_quant_algo": "FP8"}}, 8),
+        ({"kv_cache_scheme": {"num_bits": 8, "type": "float", "dynamic": False}}, 8),
+        ({"kv_cache_scheme": {"num_bits": 8, "type": "float"}}, 0),
+        ({"kv_cache_quant_algo": "NVFP4"}, 4),
+        ({"kv_cache_quant_algo": None}, 0),
+        ({"kv_cache_quant_algo": ["FP8"]}, 0),
+    ],
+)
+def test_modelopt_states_its_scheme_in_several_ways(stated: dict[str, object], bits: int) -> None:
+    found = shape(QWEN3_32B, quantization_config={"quant_method": "modelopt", **stated})
+    assert (found.kv_scheme_bits, found.kv_scheme_modelopt) == (bits, True)
+
+
+def test_layers_that_predict_ahead_are_counted() -> None:
+    assert shape(DEEPSEEK_V3).ahead == 1
+    assert shape(QWEN3_NEXT_80B, mtp_num_hidden_layers=2).ahead == 2
+    assert shape(QWEN3_NEXT_80B).ahead == 1, "its checkpoint has one that config.json does not count"
+    assert shape(QWEN3_32B).ahead == 0
+    assert shape(DEEPSEEK_V3).ahead_alone
+    assert not shape(QWEN3_NEXT_80B).ahead_alone, "it has the embeddings and the head of the model"
+
+
+def test_hybrids_tell_their_chunk_and_whether_prefixes_are_kept() -> None:
+    granite, next_80b = shape(GRANITE_HYBRID).state, shape(QWEN3_NEXT_80B).state
+    assert granite is not None
+    assert next_80b is not None
+    assert (granite.chunk, granite.keeps_prefixes) == (256, True)
+    assert (next_80b.chunk, next_80b.keeps_prefixes) == (2048, False)
+
+
 @pytest.mark.parametrize("value", [-1, 10**30, "64", 1.5, True, float("nan")])
 def test_what_is_no_size_is_refused_by_its_name(value: object) -> None:
     with pytest.raises(UnreadableShape, match="num_key_value_heads"):
@@ -83,8 +119,21 @@ def test_what_is_no_size_is_refused_by_its_name(value: object) -> None:
         ({"block_configs": [{}]}, "block_configs"),
         ({"head_dim": 256, "global_head_dim": 512}, "different sizes"),
         ({"num_hidden_layers": None}, "num_hidden_layers is not given"),
-        ({"num_hidden_layers": 10**9}, "no model has"),
+        ({"num_hidden_layers": 10**9}, "at most 10000 can be"),
         ({"hidden_size": None, "head_dim": None}, "head_dim"),
+        ({"hidden_size": 7, "head_dim": 0}, "nothing for each of 64 heads"),
+        ({"layer_types": ["full_attention"] * 4}, "4 of 64 layers"),
+        ({"hybrid_override_pattern": "M*-" * 4000}, "12000 layers"),
+        (
+            {"num_experts": 8, "first_k_dense_replace": 1000},
+            "first_k_dense_replace is 1000, where at most 64 can be",
+        ),
+        ({"num_experts": 8, "num_experts_per_tok": 9}, "num_experts_per_tok is 9"),
+        ({"num_experts": 2**40 - 1, "moe_intermediate_size": 2048}, "num_experts"),
+        ({"vision_config": {"hidden_size": 2**39, "depth": 2}}, "hidden_size"),
+        ({"vision_config": {"hidden_size": 1152, "depth": 2**39}}, "depth"),
+        ({"vocab_size": 2**39}, "vocab_size"),
+        ({"num_nextn_predict_layers": 2**39}, "num_nextn_predict_layers"),
     ],
 )
 def test_what_is_not_modelled_is_said(changes: dict[str, object], says: str) -> None:
