@@ -24,8 +24,8 @@ from cudadoctor.facts import (
     Toolkits,
 )
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
-from cudadoctor.planning import version_of
 from cudadoctor.simulate.dlpack import SWITCH, Scene, Verdict, devices, of_device, verdict
+from cudadoctor.tasks import version_of
 from cudadoctor.verdicts import pip_for, pip_install
 from cudadoctor.versions import numbers
 

@@ -3,7 +3,7 @@
 import pytest
 from msgspec import structs
 
-from cudadoctor import planning
+from cudadoctor import planning, tasks
 from cudadoctor.declare import CannotTell
 from cudadoctor.facts import Card, Environ, Facts, Unknown, Variable
 from tests.checks import gpus, installed
@@ -59,7 +59,7 @@ def test_without_variables_or_a_host_there_is_a_plan() -> None:
 
 def test_cards_are_counted_over_stages_and_replicas() -> None:
     small = Card("rtx-3060", 16 * GIB, "8.6", source="--gpu-memory", count=2)
-    task = planning.task_of(
+    task = tasks.task_of(
         launch(max_model_len=2048, pipeline_parallel_size=2), model(method="", gib=61.0), small,
         installed.all_of(installed.one("vllm", "0.12.0")),
     )  # fmt: skip
@@ -76,7 +76,7 @@ def test_cards_are_counted_over_stages_and_replicas() -> None:
 def test_a_model_with_scaled_rope_is_as_long_as_vllm_makes_it() -> None:
     scaled = {**QWEN25_32B, "rope_scaling": {"rope_type": "yarn", "factor": 4.0, **_ORIGINAL}}
     packages = installed.all_of(installed.one("vllm", "0.12.0"))
-    task = planning.task_of(launch(), model(scaled), RTX_3090, packages)
+    task = tasks.task_of(launch(), model(scaled), RTX_3090, packages)
     assert task.shape.positions == 131072
 
 
@@ -88,18 +88,18 @@ def test_a_model_that_gives_vectors_is_not_planned_as_one_that_generates(name: s
     packages = installed.all_of(installed.one("vllm", "0.12.0"))
     held = structs.replace(model(), architectures=(name,))
     with pytest.raises(CannotTell, match="pooling"):
-        planning.task_of(launch(), held, RTX_3090, packages)
-    planning.task_of(launch(runner="generate"), held, RTX_3090, packages)
+        tasks.task_of(launch(), held, RTX_3090, packages)
+    tasks.task_of(launch(runner="generate"), held, RTX_3090, packages)
 
 
 @pytest.mark.parametrize("options", [{"runner": "pooling"}, {"task": "embed"}])
 def test_nor_is_one_that_is_asked_for_vectors(options: dict[str, str]) -> None:
     packages = installed.all_of(installed.one("vllm", "0.12.0"))
     with pytest.raises(CannotTell, match="pooling"):
-        planning.task_of(launch(**options), model(), RTX_3090, packages)
+        tasks.task_of(launch(**options), model(), RTX_3090, packages)
 
 
 @pytest.mark.parametrize("name", ["Qwen2ForCausalLM", "GPT2LMHeadModel", "InternVLChatModel", "ChatGLMModel"])
 def test_whatever_generates_is_planned(name: str) -> None:
     packages = installed.all_of(installed.one("vllm", "0.12.0"))
-    planning.task_of(launch(), structs.replace(model(), architectures=(name,)), RTX_3090, packages)
+    tasks.task_of(launch(), structs.replace(model(), architectures=(name,)), RTX_3090, packages)

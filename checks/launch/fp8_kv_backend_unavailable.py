@@ -11,7 +11,7 @@ from cudadoctor.attention import BACKEND, asked_of
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Card, Environ, Launch, Model, Packages
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
-from cudadoctor.planning import shape_of, version_of
+from cudadoctor.tasks import shape_of, version_of
 from cudadoctor.verdicts import pip_for, pip_install
 from cudadoctor.versions import numbers
 

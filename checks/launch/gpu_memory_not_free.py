@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from cudadoctor.declare import check
 from cudadoctor.facts import Card, Driver, Environ, GpuProcess, Launch, Machine, Model, Packages
 from cudadoctor.findings import Evidence, Finding, Severity
-from cudadoctor.planning import advice_of, called, freer, in_gib, plan_of, remedies_of, share, task_of
+from cudadoctor.planning import advice_of, called, freer, remedies_of, share
+from cudadoctor.tasks import in_gib, plan_of, task_of
 
 if TYPE_CHECKING:
     from cudadoctor.simulate.advice import Advised

@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING
 from cudadoctor.declare import check
 from cudadoctor.facts import Card, Environ, Launch, Machine, Model, Packages
 from cudadoctor.findings import Finding, Severity
-from cudadoctor.planning import (
-    advice_of,
-    described,
-    evidence_of,
-    in_gib,
-    nowhere,
-    plan_of,
-    remedies_of,
-    task_of,
-)
+from cudadoctor.planning import advice_of, described, evidence_of, nowhere, remedies_of
+from cudadoctor.tasks import in_gib, plan_of, task_of
 
 if TYPE_CHECKING:
     from cudadoctor.simulate.advice import Advised, Task

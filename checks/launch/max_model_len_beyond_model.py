@@ -9,7 +9,7 @@ from cudadoctor.attention import variable_of
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Environ, Launch, Model, Packages
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
-from cudadoctor.planning import version_of
+from cudadoctor.tasks import version_of
 from cudadoctor.versions import numbers
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Card, Launch, Model, Packages
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
-from cudadoctor.planning import refusal, shape_of, sizes_that_divide, version_of
+from cudadoctor.tasks import refusal, shape_of, sizes_that_divide, version_of
 
 _SIZES = ("--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Launch, Listener, Packages, Resources, WantedPort
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
-from cudadoctor.planning import version_of
+from cudadoctor.tasks import version_of
 from cudadoctor.versions import numbers
 
 #: A server of vLLM's by its command line, or by the name that it gives its processes.

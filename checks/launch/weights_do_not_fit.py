@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING
 from cudadoctor.declare import check
 from cudadoctor.facts import Card, Environ, Launch, Machine, Model, Packages
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
-from cudadoctor.planning import (
-    advice_of,
-    called,
-    described,
-    evidence_of,
-    host_memory,
-    in_gib,
-    loaded_whole,
-    nowhere,
-    plan_of,
-    remedies_of,
-    task_of,
-)
+from cudadoctor.planning import advice_of, called, described, evidence_of, nowhere, remedies_of
+from cudadoctor.tasks import host_memory, in_gib, loaded_whole, plan_of, task_of
 
 if TYPE_CHECKING:
     from cudadoctor.simulate.advice import Task

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cudadoctor.planned import MemoryPlan, Span
-from cudadoctor.planning import in_gib, share, times
+from cudadoctor.planning import share, times
+from cudadoctor.tasks import in_gib
 
 _COLUMNS = 42  #: of the longest bar
 
