@@ -9,7 +9,7 @@ from cudadoctor.attention import variable_of
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Environ, Launch, Model, Packages
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
-from cudadoctor.tasks import version_of
+from cudadoctor.tasks import version_of, without_config
 from cudadoctor.versions import numbers
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _limit(launch: Launch, model: Model, version: str) -> Limit:
     from cudadoctor.simulate.model_length import Undecided, limit_of
 
     if model.config is None:
-        raise CannotTell(model.reason or "the model's config.json is not here")
+        raise CannotTell(without_config(model))
     if changing := [name for name in launch.options if name.startswith(_CHANGE)]:
         raise CannotTell(f"{changing[0]} may change what config.json says")
     if model.params and launch.text("--config-format") != "hf":

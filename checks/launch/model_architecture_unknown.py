@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Launch, Model, Packages
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.tasks import without_config
 
 
 @check
@@ -28,7 +29,7 @@ def model_architecture_unknown(launch: Launch, model: Model, packages: Packages)
         raise Skip("the command is no launch of vLLM")
     asked = model.architecture
     if asked is None or asked.verdict == "cannot-tell":
-        raise CannotTell(asked.reason if asked else model.reason or _why_not(launch, model, packages))
+        raise CannotTell(asked.reason if asked else _why_not(launch, model, packages))
     if asked.verdict != "unknown":
         return
     if doubt := _in_doubt(launch, model):
@@ -64,10 +65,10 @@ def _in_doubt(launch: Launch, model: Model) -> str:
 
 
 def _why_not(launch: Launch, model: Model, packages: Packages) -> str:
+    if model.reason:
+        return without_config(model)
     if launch.contained:
         return "which vLLM is in the image is not known here"
     if packages.find("vllm") is None:
         return "no vLLM is installed here to ask"
-    return (
-        f"no config of {model.name} is here to look into" if model.config is None else "it was not looked up"
-    )
+    return without_config(model) if model.config is None else "it was not looked up"

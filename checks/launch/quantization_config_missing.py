@@ -9,6 +9,7 @@ from cudadoctor.facts import Card, Launch, Methods, Model
 from cudadoctor.fetching import either, wants_model
 from cudadoctor.findings import Evidence, Finding, Severity
 from cudadoctor.simulate.quantization import Loading, loading
+from cudadoctor.tasks import without_config
 
 _OPTION = "--quantization"
 _LONGEST = 4  #: digits of a compute capability
@@ -37,7 +38,7 @@ def quantization_config_missing(launch: Launch, model: Model, card: Card | None 
     wants_model(launch)
     asked = _asked(launch)
     if model.config is None:
-        raise CannotTell(model.reason or "the model's config.json is not here")
+        raise CannotTell(without_config(model))
     if not asked and model.quantization is None:
         return
     capability = _capability(card)
