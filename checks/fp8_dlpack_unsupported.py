@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from msgspec import structs
 
-from cudadoctor.attention import hands_flashinfer_fp8
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import (
     BuildTools,
@@ -25,7 +24,6 @@ from cudadoctor.facts import (
 )
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.simulate.dlpack import SWITCH, Scene, Verdict, devices, of_device, verdict
-from cudadoctor.tasks import version_of
 from cudadoctor.verdicts import pip_for, pip_install
 from cudadoctor.versions import numbers
 
@@ -75,9 +73,7 @@ def fp8_dlpack_unsupported(
         raise CannotTell(found.why)
     if found.ends != "fails":
         return
-    sure = launch is not None and hands_flashinfer_fp8(
-        launch, model, card, packages, version_of(launch, packages), environ
-    )
+    sure = launch is not None and _is_handed(launch, model, card, packages, environ)
     version = packages.torch.version if packages.torch else ""
     evidence = [Evidence(source, detail) for source, detail in found.seen]
     if dlpack.wheel and "packaging" in dlpack.missing:
@@ -94,6 +90,16 @@ def fp8_dlpack_unsupported(
         tuple(evidence),
         (structs.replace(first, instead=tuple(others)),),
     )
+
+
+def _is_handed(
+    launch: Launch, model: Model | None, card: Card | None, packages: Packages, environ: Environ
+) -> bool:
+    """Return whether this launch is sure to hand FlashInfer an FP8 tensor; raise Skip where it is not to."""
+    from cudadoctor.attention import hands_flashinfer_fp8
+    from cudadoctor.tasks import version_of
+
+    return hands_flashinfer_fp8(launch, model, card, packages, version_of(launch, packages), environ)
 
 
 def _remedies(found: Verdict, scene: Scene, caches: Caches, target: Target) -> Iterator[Remedy]:

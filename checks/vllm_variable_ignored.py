@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from cudadoctor.attention import BACKEND
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Builds, Environ, Launch, Packages, UnknownVariable
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
 from cudadoctor.knowledge import vllm
+from cudadoctor.knowledge.vllm import BACKEND
 
 
 @check

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cudadoctor.declare import CannotTell, Skip
 from cudadoctor.facts import Card, Environ, Launch, Model, Packages, Paths
+from cudadoctor.knowledge.vllm import BACKEND
 
 if TYPE_CHECKING:  # asked for by few runs: every run loads the checks
     from cudadoctor.knowledge.attention import Asked
@@ -15,10 +16,9 @@ if TYPE_CHECKING:  # asked for by few runs: every run loads the checks
 _IMAGES = ("gemma3",)
 _MAYBE_IMAGES = ("bagel", "molmo2", "moondream3", "paligemma", "gemma4")
 _WITHOUT_IMAGES = ("--limit-mm-per-prompt", "--language-model-only")
-#: vLLM read the first up to 0.14 (knowledge/vllm.py); the others change what FlashAttention can do.
-BACKEND = "VLLM_ATTENTION_BACKEND"
+#: These change what FlashAttention can do.
 _VARIABLES = ("VLLM_FLASH_ATTN_VERSION", "VLLM_BATCH_INVARIANT")
-_LAST_READ = (0, 14)
+_LAST_READ = (0, 14)  #: of the variable that names a backend
 
 
 def asked_of(

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from cudadoctor.attention import BACKEND, asked_of
+from cudadoctor.attention import asked_of
 from cudadoctor.declare import CannotTell, Skip, check
 from cudadoctor.facts import Card, Environ, Launch, Model, Packages
 from cudadoctor.findings import Evidence, Finding, Remedy, Severity
+from cudadoctor.knowledge.vllm import BACKEND
 from cudadoctor.tasks import shape_of, version_of
 from cudadoctor.verdicts import pip_for, pip_install
 from cudadoctor.versions import numbers

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
@@ -15,14 +16,16 @@ from cudadoctor.commands.look import asked_in, facts_for
 from cudadoctor.config import Config, load_config
 from cudadoctor.declare import Check
 from cudadoctor.engine import examine, needed
-from cudadoctor.facts import Unknown
+from cudadoctor.facts import Facts, Unknown
 from cudadoctor.findings import Severity
 from cudadoctor.mistakes import UserMistake, nearest
 from cudadoctor.outcomes import Failed, Outcome
-from cudadoctor.planning import memory_plan
 from cudadoctor.redact import for_facts, in_shell
 from cudadoctor.registry import Registry, launch_checks, load
 from cudadoctor.report import Report, Tool, encode
+
+if TYPE_CHECKING:
+    from cudadoctor.planned import MemoryPlan
 
 #: Sections that the head of a report shows, whatever the chosen checks need.
 HEAD = ("target", "environ", "packages", "toolkits", "machine")
@@ -48,10 +51,19 @@ def run(options: argparse.Namespace) -> int:
         outcomes=tuple(suppressed(outcome, config) for outcome in outcomes),
         elapsed_ms=round((time.perf_counter() - started) * 1000, 1),
         replayed=bool(options.facts),
-        plan=memory_plan(facts),
+        plan=_plan(facts),
     )
     show(report, options)
     return report.exit_code(_threshold(options.fail_on or config.fail_on))
+
+
+def _plan(facts: Facts) -> MemoryPlan | None:
+    """Return how a launch will use the GPU's memory; None where there is none, or it is not known."""
+    if isinstance(facts.launch, Unknown):
+        return None
+    from cudadoctor.planning import memory_plan
+
+    return memory_plan(facts)
 
 
 def judges_launch(options: argparse.Namespace) -> bool:

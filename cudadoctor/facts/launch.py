@@ -124,7 +124,8 @@ _LONGEST, _MOST = 32, 1e18  #: characters of a whole number; more than anything 
 _NO_START = frozenset(
     ("vllm", "cudadoctor", "echo", "printf", "grep", "pgrep", "pkill", "which", "man", "pip")
 )
-_STARTS = re.compile(
+#: Compiled where it is asked for: every check loads this module.
+_STARTS = (
     r"(?:^|[\s'\"/])vllm\s+(?:\S+\s+)*?serve\b|vllm\.entrypoints|\b(?:from|import)\s+vllm\b"
     r"|compose\s(?:.*\s)?up\b"
 )
@@ -164,7 +165,11 @@ class Launch(Section, frozen=True):
     def may_start_vllm(self) -> bool:
         """Return whether another command than vLLM's has words that start it, which were not followed."""
         program = self.argv[0].rpartition("/")[2] if self.argv else ""
-        return self.kind == "other" and program not in _NO_START and bool(_STARTS.search(" ".join(self.argv)))
+        return (
+            self.kind == "other"
+            and program not in _NO_START
+            and bool(re.search(_STARTS, " ".join(self.argv)))
+        )
 
     def unknown(self, name: str) -> str:
         """Return why an option's value, or whether it is given, is not known; "" where it is known."""

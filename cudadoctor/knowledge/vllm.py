@@ -62,6 +62,8 @@ _LAST_READ: dict[str, str] = {
         VLLM_USE_RAY_V2_EXECUTOR_BACKEND VLLM_USE_RAY_WRAPPED_PP_COMM VLLM_XPU_ENABLE_XPU_GRAPH
     """,
 }
+#: Names an attention backend; read up to 0.14.
+BACKEND = "VLLM_ATTENTION_BACKEND"
 #: What does the same since, where a release says so: 0.14.0 in its warnings and in envs.py.
 INSTEAD: dict[str, str] = {
     "VLLM_ATTENTION_BACKEND": "--attention-backend",

@@ -21,8 +21,9 @@ _CONDA_HOMES = ("miniforge3", "mambaforge", "miniconda3", "anaconda3", "micromam
 #: How an environment was chosen that the launch itself starts a program of.
 COMMAND = "the command"
 _CONTAINER = "a container is started: this program's own environment stands in"
-_CONDA_RUN = re.compile(r"(?:conda|mamba) run (?:.*? )?(-n|--name|-p|--prefix)[ =](\S+)")
-_UV_FOLDER = re.compile(r" --(?:project|directory)[ =](\S+)")
+#: Of the wrappers around a launch; compiled where there is one.
+_CONDA_RUN = r"(?:conda|mamba) run (?:.*? )?(-n|--name|-p|--prefix)[ =](\S+)"
+_UV_FOLDER = r" --(?:project|directory)[ =](\S+)"
 _CONDA_ROOTS = ("/opt/conda", "/opt/miniforge3", "/opt/miniconda3", "/opt/anaconda3")
 
 
@@ -253,7 +254,7 @@ def _of_wrappers(host: Host, wrappers: tuple[str, ...]) -> tuple[_Choice | None,
     """Return the environment that `conda run` names, or `uv run` takes; or why it is not known."""
     for wrapper in wrappers:
         try:
-            if match := _CONDA_RUN.search(wrapper):
+            if match := re.search(_CONDA_RUN, wrapper):
                 named, value = match[1] in ("-n", "--name"), match[2]
                 prefix = _named_conda(host, value) if named else _checked_prefix(host, value)
                 return _Choice(prefix, "", match[0]), []
@@ -274,7 +275,7 @@ def _of_uv(host: Host, wrapper: str) -> _Choice | None:
     active = bool(_variable(host, "VIRTUAL_ENV") or _variable(host, "CONDA_PREFIX"))
     if active and re.search(r" --active\b", wrapper):
         return None
-    match = _UV_FOLDER.search(wrapper)
+    match = re.search(_UV_FOLDER, wrapper)
     folder = _absolute(host, match[1] if match else ".")
     above = [folder]
     while above[-1] != "/":
