@@ -27,6 +27,7 @@ from cudadoctor.mistakes import UserMistake
 from cudadoctor.outcomes import Inconclusive
 from cudadoctor.plan import Plan
 from cudadoctor.probes.target import Asked
+from cudadoctor.redact import for_facts
 from cudadoctor.report import Report
 from cudadoctor.show import visible
 
@@ -54,13 +55,13 @@ def run(options: argparse.Namespace) -> int:
         code = _code(doctor, found.report, options.strict)
         _show(found.report, options.strict)
         if code:
-            _say(f"not started: {shlex.join(command)}")
+            _say(f"not started: {_shown(command)}")
             return code
         changes = _changes(found)
     for name, value in changes.items():
         _say(f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}")
     if options.dry_run:
-        _say(f"would start: {shlex.join(command)}")
+        _say(f"would start: {_shown(command)}")
         return 0
     return _become(command, changes)
 
@@ -116,10 +117,18 @@ def _show(report: Report, strict: bool) -> None:
     if findings:
         from cudadoctor.render import text
 
+        report = for_facts(report.facts, os.path.expanduser("~")).value(report)
         text.render(report, stream=sys.stderr, quiet=True)
     for each in report.outcomes if strict else ():
         if isinstance(each, Inconclusive):
             _say(f"{each.check}: cannot tell: {each.reason}")
+
+
+def _shown(command: Sequence[str]) -> str:
+    """Return the command as a log may keep it: without the keys and tokens in it."""
+    from cudadoctor.secrets import in_words
+
+    return shlex.join(in_words(command, set()))
 
 
 def _say(message: str) -> None:

@@ -262,3 +262,13 @@ def test_a_file_that_the_command_names_and_nobody_can_read_stops_nothing(healthy
     alone = subprocess.run(["sh", "/no/such/script"], capture_output=True, text=True)
     ran = launch(healthy, "sh", "/no/such/script")
     assert (ran.returncode, ran.stderr) == (alone.returncode, alone.stderr)
+
+
+@pytest.mark.parametrize("options", [("--dry-run",), ("--dry-run", "--strict"), ()])
+def test_no_key_of_the_command_is_said(healthy: Path, vllm: str, options: tuple[str, ...]) -> None:
+    secrets = ("--api-key", "canary-1", "--use-v2-block-manager", "--hf-overrides", '{"token": "canary-2"}')
+    ran = launch(healthy, "env", "HF_TOKEN=canary-3", vllm, "serve", "an-org/m", *secrets, options=options)
+    assert "an-org/m" in ran.stderr and "canary" not in ran.stderr, ran.stderr
+    ignored = ("--ignore", "option-unknown", *options)
+    ran = launch(healthy, vllm, "serve", "an-org/m", *secrets, options=ignored)
+    assert "canary" not in ran.stderr, ran.stderr
