@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulate.models import QWEN25_32B
+
+MODEL = "a folder with a model"
 HEAVY = {
     "torch",
     "vllm",
@@ -91,9 +94,15 @@ def test_check_does_without_what_msgspec_takes_where_it_is_installed(whole: str)
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not on this machine")
-def test_check_opens_nothing_for_writing(tmp_path: Path) -> None:
-    log = tmp_path / "trace"
-    command = [sys.executable, "-B", "-m", "cudadoctor", "check", "--format", "json", "--no-config"]
+@pytest.mark.parametrize(
+    "argv", [("check",), ("preflight", "--gpu", "rtx-3090", "--", "vllm", "serve", MODEL)]
+)
+def test_nothing_is_opened_for_writing(tmp_path: Path, argv: tuple[str, ...]) -> None:
+    log, model = tmp_path / "trace", tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({**QWEN25_32B, "architectures": ["Qwen2ForCausalLM"]}))
+    name, *more = (str(model) if word == MODEL else word for word in argv)
+    command = [sys.executable, "-B", "-m", "cudadoctor", name, "--format", "json", "--no-config", *more]
     traced = ["strace", "-f", "-qq", "-e", "trace=%file,ftruncate", "-o", str(log), *command]
     subprocess.run(traced, stdout=subprocess.DEVNULL, check=False)
     lines = log.read_text(errors="replace").splitlines()

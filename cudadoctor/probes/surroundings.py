@@ -67,7 +67,7 @@ class Surroundings:
             if self.contained:
                 return ""
             folder = posixpath.join(self._environ.cwd or self.host.cwd(), folder)
-        return posixpath.join(folder, path) if folder else ""
+        return posixpath.join(folder, path.removeprefix("./")) if folder else ""
 
     def outside(self, path: str) -> str:
         """Return where a path of the program's lies on this machine, "" where nothing of it is to be seen."""
