@@ -1,21 +1,27 @@
-"""The one point that everything printed or written passes: secrets and personal paths are masked here.
+"""The one point that everything printed or written passes: secrets, people and machines are masked here.
 
 A report is masked string by string, never as JSON text, and each different string once: strings that were
 equal stay equal, no quote or key of the JSON is damaged, and a redacted report is judged like the original.
+
+Every check pays for this. What a secret or an address looks like is in `forms` and `addresses`, which are
+loaded when a cheap look has seen a mark of one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from functools import cache
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from cudadoctor.facts import Facts, Machine
-from cudadoctor.secrets import SECRET
+from cudadoctor.secrets import SECRET, looks_random
+
+if TYPE_CHECKING:
+    from cudadoctor.addresses import Addresses
 
 USER = "user"
 HOME = f"/home/{USER}"
@@ -23,7 +29,7 @@ HOME = f"/home/{USER}"
 #: User names that say nothing of a person: root's home stays /root.
 _IMPERSONAL = frozenset((
     "root", "user", "ubuntu", "debian", "centos", "fedora", "rocky", "ec2-user", "azureuser", "opc", "admin",
-    "nobody", "jovyan", "vscode", "runner", "app", "vagrant", "workspace", "workspaces",
+    "nobody", "git", "jovyan", "vscode", "runner", "app", "vagrant", "workspace", "workspaces",
 ))  # fmt: skip
 #: Words that probes and checks put into paths themselves. A user who is called like one of them has the home
 #: folder masked and nothing else, or the folders of a toolkit would be renamed.
@@ -51,63 +57,259 @@ _END = r"(?![\w-]|\.\w)"  #: the end of a path component; a full stop that ends 
 T = TypeVar("T", bound=Struct)
 
 
-class Redactor:
-    """Masks one user's home folder and name, and anything that looks like a secret.
+class Masked:
+    """What was masked: kinds and names, each with the number of different values, and never a value."""
 
-    `name` is what the user is called afterwards. An empty `home` masks secrets alone.
+    def __init__(self) -> None:
+        self._seen: dict[int, str] = {}
+
+    def note(self, kind: str, value: str) -> None:
+        """Count a value, which is not kept; of one with several names the first stays."""
+        self._seen.setdefault(hash(value), kind)
+
+    @property
+    def total(self) -> int:
+        """Return how many different values were masked."""
+        return len(self._seen)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return the number of different values by kind or name, the most first."""
+        found: dict[str, int] = {}
+        for kind in self._seen.values():
+            found[kind] = found.get(kind, 0) + 1
+        return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
+
+    def names(self) -> list[str]:
+        """Return them in words: "HF_TOKEN", "a GitHub token", "home folder", "2 host names"."""
+        return [_in_words(kind, count) for kind, count in self.counts.items()]
+
+
+def _in_words(kind: str, count: int) -> str:
+    if kind == _HOME_FOLDER or (" " not in kind and kind not in _NOUNS):
+        return kind if count == 1 else f"{kind} ({count})"
+    if count > 1:
+        return f"{count} {kind}{'es' if kind.endswith('s') else 's'}"
+    return f"{'an' if kind[0] in 'AEIOaeio' or kind in _SPELLED else 'a'} {kind}"
+
+
+#: Kinds of one word, which a name would be otherwise; and those that begin with a letter that is spelled out.
+_NOUNS = frozenset(("JWT", "webhook", "cookie", "password", "secret"))
+_SPELLED = frozenset(("NGC key", "SSH key", "npm token"))
+_HOME_FOLDER = "home folder"
+
+
+class Redactor:
+    """Masks one user's home folder and name, what looks like a secret, and addresses and names of machines.
+
+    `name` is what the user is called afterwards; an empty `home` leaves paths as they are. `hosts` are names
+    of machines to mask wherever they stand as a word. `thorough` is for logs: names of machines and users
+    that only their place gives away are masked too, and what goes over several lines. A log may be given line
+    by line.
     """
 
-    def __init__(self, home: str, name: str = USER) -> None:
+    def __init__(
+        self, home: str, name: str = USER, hosts: Iterable[str] = (), thorough: bool = False
+    ) -> None:
         home = home.rstrip("/")
         user = home.rpartition("/")[2]
         personal = home.startswith("/") and user not in _IMPERSONAL and not home.startswith(_SYSTEM_FOLDERS)
         self._user, self._name = user, name
         self._pattern = _paths(home, user) if personal else None
+        self._hosts = tuple(filter(None, hosts))
+        self._thorough = thorough
+        self._known: Addresses | None = None
+        self._users: dict[str, str] = {}
+        self._key_lines = 0  #: how many more lines may belong to a private key that has begun
+        self.masked = Masked()
 
     def text(self, text: str) -> str:
-        """Return one plain text with home folder, user name and secrets masked."""
-        return _without_secrets(self._impersonal(text))
+        """Return one plain text with everything personal and secret masked."""
+        if self._thorough:
+            text = self._within_key(text)
+        for _ in range(_PASSES):
+            before, text = text, self._once(text)
+            if text == before:
+                break
+        return text
+
+    def _once(self, text: str) -> str:
+        text = _without_secrets(self._impersonal(text), self.masked)
+        if not self._thorough and not self._may_hold_addresses(text):
+            return text
+        return self._without_machines(text, self._addresses(text))
+
+    def _without_machines(self, text: str, known: Addresses) -> str:
+        text = known.mask(known.mask_forms(text))
+        return re.sub(_LOGIN, self._anybody, text) if self._thorough and "@[" in text else text
 
     def value(self, value: T) -> T:
         """Return a report or facts with every string in it masked."""
         plain = msgspec.to_builtins(value)
+        keys: dict[str, None] = {}
         strings: dict[str, None] = {}
-        _gather(plain, strings)
-        changes = {}
-        texts = list(strings)
-        for start in range(0, len(texts), _BATCH):
-            batch = texts[start : start + _BATCH]
-            mask = self.text if _may_hold_secrets(batch) else self._impersonal
-            changes.update({text: masked for text in batch if (masked := mask(text)) != text})
-        hidden = frozenset(name for name in _keys(plain, {}) if _names_a_secret(name))
+        _gather(plain, strings, keys)
+        strings.update(keys)
+        changes = self._changes(plain, strings, keys)
+        hidden = frozenset(name for name in keys if _names_a_secret(name))
         if not changes and not hidden:
             return value
-        return msgspec.convert(_changed(plain, changes, hidden), type=type(value))
+        try:
+            return msgspec.convert(_changed(plain, changes, hidden, self.masked), type=type(value))
+        except msgspec.ValidationError:  # a machine is called like a word that a field is limited to
+            changes = {text: masked for text, masked in changes.items() if not re.fullmatch(_OWN_WORD, text)}
+            return msgspec.convert(_changed(plain, changes, hidden, self.masked), type=type(value))
+
+    def _changes(self, plain: Any, strings: dict[str, None], keys: dict[str, None]) -> dict[str, str]:
+        """Return the strings of a report that are masked, and as what."""
+        everything, stated = "\n".join(strings), _stated(plain)
+        known = self._addresses_in(everything, stated, keys)
+        parts = self._key_parts(plain) if self._thorough and "PRIVATE KEY-" in everything else {}
+        texts, named = list(strings), {*self._hosts, *stated}
+        anywhere = _may_hold_secrets(texts)
+        changes = {}
+        for start in range(0, len(texts), _BATCH):
+            batch = texts[start : start + _BATCH]
+            secret = anywhere and _may_hold_secrets(batch)
+            for text in batch:
+                # A word by itself is mostly one of the report's own: only what is known for sure is masked.
+                whose = None if known and text not in named and re.fullmatch(_PLAIN, text) else known
+                masked = self._of_report(parts.get(text, text), secret, whose)
+                if masked != text:
+                    changes[text] = masked
+        return changes
+
+    def _of_report(self, text: str, secret: bool, known: Addresses | None) -> str:
+        """Return one string of a report masked; `secret` says whether it can hold one."""
+        text = self._impersonal(text)
+        for _ in range(_PASSES if secret or known else 0):
+            before = text
+            if secret:
+                text = _without_secrets(text, self.masked)
+            if known is not None:
+                text = self._without_machines(text, known)
+            if text == before:
+                break
+        return text
+
+    def _key_parts(self, plain: Any) -> dict[str, str]:
+        """Return the lines of private keys in lists of lines, and what they are masked as."""
+        found: dict[str, str] = {}
+        for lines in _lists(plain):
+            self._key_lines = 0
+            for line in lines:
+                found[line] = self._within_key(line)
+            ends = [at for at, line in enumerate(lines) if "PRIVATE KEY-" in line and "-----END" in line]
+            for end in ends:  # the beginning may be above what is shown
+                for line in reversed(lines[:end]):
+                    body = line.split()[-1:] or [""]
+                    if not _may_be_of_key(body[0]):
+                        break
+                    found[line] = SECRET.join(line.rsplit(body[0], 1))
+        self._key_lines = 0
+        return found
+
+    # --- people ---------------------------------------------------------------------------------------------
 
     def _impersonal(self, text: str) -> str:
-        if self._pattern is None or self._user not in text:
-            return text
-        return self._pattern.sub(self._replace, text)
+        if self._pattern is not None and self._user in text:
+            text = self._pattern.sub(self._replace, text)
+        if self._thorough and ("home/" in text or "Users/" in text or "USER" in text or "LOGNAME" in text):
+            text = re.sub(_ANYBODY, self._anybody, text)
+        return text
 
     def _replace(self, match: re.Match[str]) -> str:
+        self.masked.note(_HOME_FOLDER if match["home"] else "user name", match[0])
         return f"/home/{self._name}" if match["home"] else self._name
 
+    def _anybody(self, match: re.Match[str]) -> str:
+        """Give another user, as a log from elsewhere has, a name of his own."""
+        user = match["user"]
+        if user in _IMPERSONAL or re.fullmatch(rf"{USER}\d*", user):
+            return match[0]
+        if user == self._user and self._pattern is not None:
+            return f"{match['before']}{self._name}"
+        if user not in self._users:
+            self._users[user] = f"{USER}{len(self._users) + 2}"
+            self.masked.note("user name", user)
+        return f"{match['before']}{self._users[user]}"
 
+    def _within_key(self, line: str) -> str:
+        """Return a line without what it has of a private key that began on one before it."""
+        if "PRIVATE KEY" in line:
+            self._key_lines = _KEY_LINES if "-----BEGIN" in line and "-----END" not in line else 0
+        elif self._key_lines and (words := line.split()):
+            body, whole = words[-1], len(words[-1]) >= _KEY_WIDTH
+            self._key_lines = self._key_lines - 1 if whole or ":" in line or body == SECRET else 0
+            if _may_be_of_key(body):
+                self.masked.note("private key", body)
+                line = SECRET.join(line.rsplit(body, 1))
+        return line
+
+    # --- machines -------------------------------------------------------------------------------------------
+
+    def _may_hold_addresses(self, text: str) -> bool:
+        """Return whether a text can hold the name or address of a machine; never wrong with False."""
+        return (
+            any(host.partition(".")[0] in text for host in self._hosts)
+            or (self._known is not None and self._known.may_be_in(text))
+            or ("@" in text and any(map(_ends_a_mail, text.split("@")[1:])))
+            or "erial" in text
+            or ("://" in text and any(mark in text for mark in _URL_MARKS))
+            or any(_plausible(text, quad) for quad in _quads(text))
+            or _has_groups(text)
+        )
+
+    def _addresses(self, text: str) -> Addresses:
+        """Return what is known of machines, with what a text tells of them."""
+        if self._known is None:
+            from cudadoctor.addresses import Addresses
+
+            self._known = Addresses(self.masked.note, self._hosts)
+        known = self._known
+        known.reserve(text)
+        known.learn_urls(text, self._thorough)
+        known.learn_quads(text, _quads(text))
+        if self._thorough:
+            known.learn_hosts(text)
+        return known
+
+    def _addresses_in(self, text: str, stated: list[str], keys: dict[str, None]) -> Addresses | None:
+        """Return what to look for in the strings of a report, or None where there is nothing."""
+        if not stated and not self._thorough and not self._may_hold_addresses(text):
+            return None
+        known = self._addresses(text)
+        known.learn_stated(stated)
+        known.forget(keys)
+        return known
+
+
+#: What is masked can uncover what stood in its shadow: a text is gone through until nothing more is found.
+_PASSES = 5
 _BATCH = 32  #: texts that are asked about at once: hardly any holds a secret
 
 
-def for_facts(facts: Facts, home: str = "") -> Redactor:
-    """Return the redactor for what these facts were seen by.
+def for_facts(facts: Facts, home: str = "", hosts: Iterable[str] = (), thorough: bool = False) -> Redactor:
+    """Return the redactor for what these facts were seen by; `hosts` are the names of the machine.
 
     The user gets a name that no other path here has, so that two paths never become one.
     """
     home = home or (facts.machine.home if isinstance(facts.machine, Machine) else "")
+    return Redactor(home, _free_name(facts, home), hosts, thorough)
+
+
+def _free_name(facts: Facts, home: str) -> str:
+    try:
+        if f"/{USER}".encode() not in msgspec.json.encode(facts):
+            return USER
+    except UnicodeEncodeError:
+        pass
     strings: dict[str, None] = {}
-    _gather(msgspec.to_builtins(facts), strings)
+    _gather(msgspec.to_builtins(facts), strings, strings)
     everything, name, number = "\n".join(strings), USER, 1
     while re.search(rf"/{name}{_END}", everything) and home != f"/home/{name}":
         name, number = f"{USER}{number}", number + 1
-    return Redactor(home, name)
+    return name
 
 
 def in_shell(command: str, home: str) -> str:
@@ -125,7 +327,7 @@ def in_shell(command: str, home: str) -> str:
                 quoted ^= part.count("'") % 2 == 1
                 parts.append(part)
         command = "".join(parts).replace("''\"$HOME\"'", '"$HOME"\'')
-    return _without_secrets(command)
+    return _without_secrets(command, Masked())
 
 
 def _paths(home: str, user: str) -> re.Pattern[str]:
@@ -136,62 +338,183 @@ def _paths(home: str, user: str) -> re.Pattern[str]:
     return re.compile(rf"(?P<home>{whole}){_END}|(?:(?<=[/~])|(?<=/torchinductor_)){name}{_END}")
 
 
-def _gather(value: Any, into: dict[str, None]) -> None:
-    """Note each different string of plain data, keys included."""
-    if isinstance(value, str):
-        into[value] = None
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            into[key] = None
-            _gather(item, into)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            _gather(item, into)
-
-
-def _keys(value: Any, into: dict[str, None]) -> dict[str, None]:
-    """Note each different key of plain data."""
+def _gather(value: Any, texts: dict[str, None], keys: dict[str, None]) -> None:
+    """Note each different string of plain data, and each different key."""
     if isinstance(value, dict):
-        into.update(dict.fromkeys(value))
+        keys.update(dict.fromkeys(value))
         value = value.values()
+    elif isinstance(value, str):
+        value = (value,)
     elif not isinstance(value, (list, tuple)):
-        return into
+        return
     for item in value:
-        if isinstance(item, (dict, list, tuple)):
-            _keys(item, into)
-    return into
+        if isinstance(item, str):
+            texts[item] = None
+        elif isinstance(item, (dict, list, tuple)):
+            _gather(item, texts, keys)
 
 
-def _changed(value: Any, changes: dict[str, str], hidden: frozenset[str]) -> Any:
+def _changed(value: Any, changes: dict[str, str], hidden: frozenset[str], masked: Masked) -> Any:
     """Return plain data with its strings changed, and without the values of the keys in `hidden`."""
     if isinstance(value, str):
         return changes.get(value, value)
     if isinstance(value, dict):
         return {
-            changes.get(key, key): _hide(item) if key in hidden else _changed(item, changes, hidden)
+            changes.get(key, key): (
+                _hide(key, item, masked) if key in hidden else _changed(item, changes, hidden, masked)
+            )
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [_changed(item, changes, hidden) for item in value]
+        return [_changed(item, changes, hidden, masked) for item in value]
     return value
 
 
-def _hide(value: Any) -> Any:
+def _hide(name: str, value: Any, masked: Masked) -> Any:
     """Return what belongs to a variable called TOKEN or the like, without what it holds."""
+    held = value.get("value") if isinstance(value, dict) else value
+    if isinstance(held, str) and held:
+        masked.note(name, held if held != SECRET else name)
     if isinstance(value, dict):
         return {key: SECRET if key == "value" else item for key, item in value.items()}
     return SECRET if isinstance(value, str) else value
 
 
+def _lists(value: Any) -> Iterator[list[str]]:
+    """Yield every list of texts alone."""
+    if isinstance(value, (list, tuple)) and value and all(isinstance(item, str) for item in value):
+        yield list(value)
+    elif isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _lists(item)
+
+
+def _may_be_of_key(word: str) -> bool:
+    """Return whether a word can be a line of a private key: base64, and no word of a language."""
+    base64 = len(word) % 4 == 0 and re.fullmatch(r"[A-Za-z0-9+/]{3,}={0,2}", word)
+    return bool(base64) and not (word.isalpha() and len(word) < _KEY_WIDTH)
+
+
+def _stated(plain: Any) -> list[str]:
+    """Return what the sections of a launch have where an address belongs."""
+    facts = plain.get("facts", plain) if isinstance(plain, dict) else {}
+    if not isinstance(facts, dict):
+        return []
+    found: list[Any] = []
+    for port in (facts.get("resources") or {}).get("ports") or ():
+        found += [port.get("host"), *(each.get("address") for each in port.get("listeners") or ())]
+    options = (facts.get("launch") or {}).get("options") or {}
+    for name in _ADDRESS_OPTIONS:
+        found += (options.get(name) or {}).get("values") or ()
+    return [each for each in found if isinstance(each, str) and each not in _EVERYBODY]
+
+
+_ADDRESS_OPTIONS = (
+    "--host", "--data-parallel-address", "--data-parallel-rpc-address", "--master-addr", "--node-ip-address",
+)  # fmt: skip
+_EVERYBODY = frozenset(("", "0.0.0.0", "127.0.0.1", "localhost", "::", "::1", "None", SECRET))
+#: Where a user's name stands for sure: a home folder, or the variable that holds it.
+_ANYBODY = (
+    r"(?P<before>/(?:home|Users|export/home|data/home|nfs/home|mnt/home)/"
+    r"|\b(?:USER|LOGNAME|USERNAME|SUDO_USER)=)(?P<user>[A-Za-z_][\w.-]{0,63}?)(?![\w-]|\.\w)"
+)
+_LOGIN = r"(?P<before>(?<=//)|(?<![\w.+/@:\]-]))(?P<user>[A-Za-z_][\w.-]{0,63})(?=@\[(?:host|ip)[v6:\d-]*\])"
+_PLAIN = r"[a-z]+(?:[-_][a-z]+)*"  #: a word of small letters, as kinds and names of checks are
+_OWN_WORD = r"[A-Za-z]+(?:[-_][A-Za-z]+)*"  #: what a field that takes few values takes
+_KEY_LINES, _KEY_WIDTH = 400, 40  #: of a private key: its longest, and how wide its lines are at least
+
+# --- cheap looks --------------------------------------------------------------------------------------------
+
+_URL_MARKS = (
+    "index", "INDEX", "find-links", "/t/", "-i ", "-f ", ".internal", ".local", ".lan", ".corp", ".intra",
+    ".private",
+)  # fmt: skip
+
+
+def _only(kept: str) -> bytes:
+    return bytes(number if chr(number) in kept else 32 for number in range(256))
+
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_DIGITS = "0123456789"
+_HEX = (*_DIGITS, *"abcdefABCDEF")
+_VERSIONS_ONLY = _only(f"{_LETTERS}{_DIGITS}._=<>~!+-")
+_WORDS_ONLY = _only(f"{_LETTERS}{_DIGITS}+/_-=")
+
+
+def _words(text: str, kept: bytes) -> set[bytes]:
+    """Return the different words of these characters; everything else parts them."""
+    return set(text.encode("utf-8", "replace").translate(kept).split())
+
+
+def _quads(text: str) -> list[str]:
+    """Return the groups of four numbers that nothing marks as a version at first sight."""
+    if text.count(".") < 3:
+        return []
+    found: dict[str, None] = {}
+    for word in _words(text, _VERSIONS_ONLY):
+        if word.count(b".") > 2:
+            sign, quad = word.rpartition(b"=")[1:]
+            quad = quad.partition(b"<")[0].strip(b".")
+            compared = sign and word.rpartition(b"=")[0][-1:] in _COMPARED
+            if quad.count(b".") == 3 and quad.replace(b".", b"").isdigit() and not compared:
+                found[quad.decode()] = None
+    return list(found)
+
+
+def _plausible(text: str, quad: str) -> bool:
+    """Return whether four numbers, that may be an address, are somewhere more than the whole of a string."""
+    at = -1 if quad.startswith(("127.", "0.")) else text.find(quad)
+    while at >= 0:
+        before, behind = text[max(0, at - 2) : at], text[at + len(quad) : at + len(quad) + 1]
+        whole = before[-1:] in _ENDS and behind in _ENDS
+        compared = before[-1:] == "=" and before[:1] in _SIGNS
+        if not (whole or compared or before[-1:] in _JOINED or behind in _JOINED):
+            return True
+        at = text.find(quad, at + 1)
+    return False
+
+
+def _has_groups(text: str) -> bool:
+    """Return whether there is anything like a MAC address or one of IPv6."""
+    if text.count(":") < 2:
+        return False
+    if "::" in text:
+        parts = text.split("::")
+        for before, behind in pairwise(parts):
+            if before[-1:] in _HEX and (behind[:1] in _HEX or not behind[:1].isalnum()):
+                return True
+    run = 0
+    for part in text.split(":"):
+        run = run + 1 if len(part) < 5 else 0
+        if run > 3:
+            return True
+    return False
+
+
+def _ends_a_mail(behind: str) -> bool:
+    """Return whether what is behind an @ can be the server of a mail address, or of another login."""
+    return behind[:1].isalnum() and any(mark in behind[:64].split(None, 1)[0] for mark in ".:")
+
+
+_SIGNS = ("=", "<", ">", "~", "!")
+_COMPARED = tuple(sign.encode() for sign in _SIGNS)
+_JOINED = ("-", "_", "+", ".", "<", ">", *_DIGITS)
+_ENDS = ("", "\n")
+
+
 #: One of these is in every text that holds a secret. Nearly every report has none of them and is spared the
 #: search with the patterns below, which would cost more than all the rest.
 _MARKS = (
-    "gho_", "ghp_", "ghs_", "ghu_", "ghr_", "github_pat_", "glpat-", "nvapi-", "xox", "npm_",
-    "pypi-AgE", "AIza", "AKIA", "ASIA", "eyJ", "earer", "uthorization", "UTHORIZATION",
+    "gho_", "ghp_", "ghs_", "ghu_", "ghr_", "github_pat_", "glpat-", "gldt-", "glrt-", "glcbt-", "glptt-",
+    "nvapi-", "xox", "xapp-", "npm_", "api_org_", "pypi-AgE", "AIza", "ya29.", "GOCSPX-", "AKIA", "ASIA",
+    "IQoJ", "FwoG", "FQoG", "eyJ", "earer", "uthorization", "UTHORIZATION", "PRIVATE KEY-", " AAAA",
+    "hooks.slack.com/", "/webhooks/", "webhook.office.com/", "ookie:", "Digest ",
+    "password ", "requirepass ", "masterauth ", "redis-cli ", "sshpass ", "docker login", "wandb login",
+    "curl ", ":5432:", ":6432:", ":*:",
 )  # fmt: skip
 #: These stand in many a harmless name (hf_transfer, disk-full): they count with what a secret has behind.
-_SHORT_MARKS = ("hf_", "sk-", "GPU-", "MIG-")
-_SHORT_MARKED = r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{12}|sk-[A-Za-z0-9_-]{20})|(?:GPU|MIG)-[0-9a-f]{8}-"
+_SHORT_MARKS = {"hf_": 12, "sk-": 20, "GPU-": 8, "MIG-": 8}
 _NAME_ENDS = (
     "token", "secret", "secrets", "password", "passwd", "passw", "passphrase", "passcode", "pass", "pwd",
     "pw", "credential", "credentials", "creds", "auth", "key", "keys", "key_id", "key-id", "sig", "signature",
@@ -201,7 +524,8 @@ _NAME_PARTS = (
     "tok", "secr", "pass", "pwd", "pw", "key", "cred", "auth", "cookie", "dsn", "webhook", "bearer",
     "connection",
 )  # fmt: skip
-_OPTION = r"--[a-z0-9_.-]{0,80}(?:passw|secret|key|token|credential|passphrase)"
+_OPTION_PARTS = ("passw", "secret", "key", "token", "credential", "passphrase")
+_LONGEST_OPTION = 90
 
 
 def _may_hold_secrets(strings: Iterable[str]) -> bool:
@@ -209,20 +533,30 @@ def _may_hold_secrets(strings: Iterable[str]) -> bool:
     text = "\n".join(strings)
     if any(mark in text for mark in _MARKS) or ("://" in text and ("@" in text or "/t/" in text)):
         return True
-    if any(mark in text for mark in _SHORT_MARKS) and re.search(_SHORT_MARKED, text):
-        return True
-    if "--" in text and re.search(_OPTION, text, re.IGNORECASE):
-        return True
+    for mark, length in _SHORT_MARKS.items():
+        if mark in text and any(_goes_on(part[:length], length) for part in text.split(mark)[1:]):
+            return True
     lower = text.lower()
-    return any(
-        _ends_in_secret_name(part.rstrip("\\\"' \t\r\n") if sign == ":" else part)
-        for sign in "=:"
-        for part in lower.split(sign)[:-1]
-    )
+    if "--" in text:
+        options = "\n".join([part[:_LONGEST_OPTION].partition(" ")[0] for part in lower.split("--")[1:]])
+        if any(part in options for part in _OPTION_PARTS):
+            return True
+    if any(looks_random(word.decode()) for word in _words(text, _WORDS_ONLY) if _may_be_random(word)):
+        return True
+    parts = lower.replace(":", "=").split("=")
+    return any(part.rstrip(_BEHIND_NAME).endswith(_NAME_ENDS) for part in parts[:-1])
 
 
-def _ends_in_secret_name(text: str) -> bool:
-    return text.rstrip().rstrip("0123456789_").endswith(_NAME_ENDS)
+def _goes_on(behind: str, length: int) -> bool:
+    """Return whether a mark has as much behind it as a key has."""
+    return len(behind) == length and behind.replace("-", "").replace("_", "").isalnum()
+
+
+def _may_be_random(word: bytes) -> bool:
+    return len(word) > 23 and not (word.isalpha() or word.islower() or word.isupper())
+
+
+_BEHIND_NAME = "\\\"' \t\r\n0123456789_"
 
 
 def _names_a_secret(name: str) -> bool:
@@ -238,113 +572,13 @@ def _names_a_secret(name: str) -> bool:
     return named(name) in (("sure", "likely") if name.isupper() else ("sure",))
 
 
-class _Forms(Struct, frozen=True):
-    token: re.Pattern[str]
-    url: re.Pattern[str]
-    channel: re.Pattern[str]
-    header: re.Pattern[str]
-    assigned: re.Pattern[str]
-    quoted: re.Pattern[str]
-    option: re.Pattern[str]
-    key: re.Pattern[str]
-    uuid: re.Pattern[str]
-
-
-@cache
-def _forms() -> _Forms:
-    """Return what secrets look like; compiled when the first text has a mark of one."""
-    # Small letters grown together are words more often than secrets: bypass, subtoken.
-    name = r"""(?:(?<![A-Za-z])(?:token|credentials?|creds
-            |(?:api|access|secret|private|account|auth|signing|encryption|subscription)[_-]?keys?(?:[_-]id)?)
-        |(?-i:(?<=[A-Z_])(?<!BY)(?<!COM)(?<!SUR)(?<!TRES)PASS)|(?-i:(?<=[A-Z])(?<!SUB)TOKEN)
-        |(?-i:(?<=[A-Z])(?<!OLD)PWD)|(?<=_)(?:pass|pwd|pw)|(?-i:(?<=[A-Z0-9]_)(?:KEY|AUTH))
-        |(?<=[?&])(?:sig|key|signature)|(?<=x-amz-)(?:signature|credential)
-        |secrets?|password|passwd|passw|passphrase|passcode|apikey)(?:_?\d+)?"""
-    harmless = r"(?:[01]|true|false|none|null|yes|no|on|off)"
-    return _Forms(
-        # Case matters: AKIA is a mark of AWS, akia may be anything. pypi-attestations and hf_transfer are
-        # packages, and so may be what begins with sk-.
-        token=re.compile(
-            r"""(?<![A-Za-z0-9])(?:
-              hf_(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{12,} | hf_[a-z]{20,}
-            | gh[opsur]_[A-Za-z0-9]{16,} | github_pat_[A-Za-z0-9_]{20,}
-            | glpat-[A-Za-z0-9_-]{16,} | nvapi-[A-Za-z0-9_-]{16,}
-            | sk-(?=[A-Za-z_-]{0,99}\d)[A-Za-z0-9_-]{20,}
-            | xox[abeoprs]-[A-Za-z0-9-]{10,} | npm_[A-Za-z0-9]{30,} | pypi-AgE[A-Za-z0-9_-]{16,}
-            | AIza[A-Za-z0-9_-]{35}
-            | (?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])
-            | eyJ[A-Za-z0-9_-]{8,999}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+
-            )""",
-            re.VERBOSE,
-        ),
-        # User and password, or a long user alone, which then is a token.
-        url=re.compile(r"""://(?:[^/\s"'@:]*:[^/\s"']*|[^/\s"'@:\\]{16,})@"""),
-        # conda's channels carry their token in the path.
-        channel=re.compile(r"""(://[^\s"']{1,200}?/t/)[A-Za-z0-9-]{8,}(?=/)"""),
-        header=re.compile(r"\b((?:[Bb]earer|(?i:authorization:\s*(?:basic|token)))\s+)[\w.~+/=-]{12,}"),
-        # NAME=value where the name says so. `tiktoken==0.7` is a requirement, USE_TOKEN=1 a switch. No match
-        # crosses from one JSON string into the next: it ends before a quote, a quoted one before , : } ] too.
-        assigned=re.compile(
-            rf"""({name}\s*=\s*)(?!=|["']?\[secret\])
-            (?: "(?!{harmless}")[^"\\,:}}\]]+" | '(?!{harmless}')[^'"\\,:}}\]]+'
-              | (?:\\?["'](?![}}\]:]))? (?!{harmless}(?:[\s"',;&\\]|$)) (?:[^\s"',;&\\]|\\[^\s"'])+ )""",
-            re.VERBOSE | re.IGNORECASE,
-        ),
-        # "name": "value", also where the quotes are those of a JSON inside a string.
-        quoted=re.compile(
-            rf"""((?<!\\)(?P<q>\\{{0,8}}(?:(?P<double>")|'))[\w.-]{{0,80}}?(?:{name}|authorization)(?P=q)\s{{0,9}}:\s{{0,9}}(?P=q))
-            (?!\[secret\])(?!{harmless}(?P=q)) (?(double)[^"\\]+|[^"'\\]+) (?=(?P=q))""",
-            re.VERBOSE | re.IGNORECASE,
-        ),
-        # The value behind an option has a digit in it, which a word of a sentence has not.
-        option=re.compile(
-            r"""((?<![\w-])--(?:[a-z0-9_.]{1,40}-){0,6}(?:[a-z0-9_.]{0,40}
-                (?:secret|password|passwd|passphrase|token)|(?:api|access|secret|private)-key|apikey)
-                [ \t]{1,9})
-            (?!\[secret\])(?![\d.]+(?:[\s"',;]|$)) (?=[^\s"',;=]{0,99}\d) [^\s"',;=\\-][^\s"',;\\]*""",
-            re.VERBOSE | re.IGNORECASE,
-        ),
-        key=re.compile(
-            r"(\b(?:(?:x-)?(?:api|auth)-(?:key|token)|private-token|(?:proxy-)?authorization):[ \t]{0,9})"
-            r"(?!\[secret\])(?!(?:bearer|basic|token|digest)\b)(?=[^\s\"',]{0,99}\d)[^\s\"',\\]{6,}",
-            re.IGNORECASE,
-        ),
-        # Of a GPU's number what CUDA_VISIBLE_DEVICES needs: too little to know a machine by.
-        uuid=re.compile(r"((?:GPU|MIG)-[0-9a-f]{8})(?:-[0-9a-f]{2,12})+"),
-    )
-
-
-def _without_secrets(text: str) -> str:
+def _without_secrets(text: str, masked: Masked) -> str:
     if not _may_hold_secrets((text,)):
         return text
-    for _ in range(_PASSES):
-        masked = _masked(text)
-        if masked == text:
-            break
-        text = masked
-    return text
+    from cudadoctor.forms import mask
+
+    return re.sub(_UUID, r"\1", mask(text, masked.note))
 
 
-#: What is masked can uncover what stood in its shadow: a text is gone through until nothing more is found.
-_PASSES = 8
-
-
-def _masked(text: str) -> str:
-    forms = _forms()
-    text = forms.token.sub(SECRET, text)
-    text = forms.url.sub(f"://{SECRET}@", text)
-    text = forms.channel.sub(rf"\1{SECRET}", text)
-    text = forms.header.sub(rf"\1{SECRET}", text)
-    text = forms.key.sub(rf"\1{SECRET}", text)
-    text = forms.quoted.sub(rf"\1{SECRET}", text)
-    text = forms.option.sub(rf"\1{SECRET}", text)
-    text = forms.uuid.sub(r"\1", text)
-    return forms.assigned.sub(_mask_value, text)
-
-
-def _mask_value(match: re.Match[str]) -> str:
-    """Mask the value of NAME=value; in a path it ends with its component, or two paths become one."""
-    before, value = match.string[: match.start()], match[0][len(match[1]) :]
-    inside = re.search(r"/[^/\s:\"']*$", before)
-    end = re.search(r"[/:]", value) if inside else None
-    return f"{match[1]}{SECRET}{value[end.start() :] if end else ''}"
+#: Of a GPU's number what CUDA_VISIBLE_DEVICES needs stays: too little to know a machine by.
+_UUID = r"((?:GPU|MIG)-[0-9a-f]{8})(?:-[0-9a-f]{2,12})+"
