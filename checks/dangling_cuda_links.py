@@ -48,8 +48,11 @@ def dangling_cuda_links(
         raise Skip("no CUDA toolkit is within reach")
     everything = _links(toolkits, libraries)
     blocked = _blocked(Scene(toolkits, compilers, libraries, environ, packages)) if everything else {}
-    for folder in dict.fromkeys(link.folder for link in everything):
-        yield _finding(folder, [link for link in everything if link.folder == folder], blocked)
+    by_folder: dict[str, list[_Link]] = {}
+    for link in everything:
+        by_folder.setdefault(link.folder, []).append(link)
+    for folder, links in by_folder.items():
+        yield _finding(folder, links, blocked)
 
 
 class _Link(Struct, frozen=True):
@@ -95,12 +98,12 @@ def _place(path: str, libraries: Libraries) -> str:
 
 
 def _folders(toolkits: Toolkits) -> dict[str, list[str]]:
-    """Return each library folder with the other ones of its toolkit."""
+    """Return each library folder with all those of its toolkit."""
     found: dict[str, list[str]] = {}
     for toolkit in toolkits.toolkits:
         usual = [f"{toolkit.root}/{tail}" for tail in ("lib64", "lib", "lib64/stubs", "lib/stubs")]
         folders = list(dict.fromkeys([*toolkit.lib, *toolkit.stubs, *usual]))
-        found.update({folder: [other for other in folders if other != folder] for folder in folders})
+        found.update(dict.fromkeys(folders, folders))
     for selection in toolkits.selections:
         for tail in ("lib64", "lib64/stubs"):
             found.setdefault(f"{selection.root}/{tail}", [])

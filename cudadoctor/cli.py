@@ -19,6 +19,12 @@ exit codes:
   2  wrong usage, or input that cannot be read
   3  the doctor itself failed (a check or plug-in crashed) and nothing worse was found
 """
+#: The one file that check writes, and only where it is told to.
+_ACTIONS = """\
+In a step of GitHub Actions a report in text is followed by annotations, and added to the file that
+GITHUB_STEP_SUMMARY names.
+
+"""
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -66,12 +72,18 @@ def build_parser() -> argparse.ArgumentParser:
     _env(commands)
     _preflight(commands)
     _run_command(commands)
+    _explain(commands)
+    _report_command(commands)
+    _diff(commands)
     _facts(commands)
     _list(commands)
     _docs(commands)
-    add(commands, "schema", "print the JSON Schema of a report")
+    schema = add(commands, "schema", "print a JSON Schema: of a report, an explanation or a difference")
+    kinds = ["report", "explanation", "difference"]
+    schema.add_argument("kind", nargs="?", choices=kinds, default="report", help="default: report")
     completion = add(commands, "completion", "print a completion script for your shell")
-    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="the shell to complete in")
+    completion.add_argument("shell", choices=["bash", "zsh", "fish", "tcsh"], help="the shell to complete in")
+    add(commands, "man", "print the manual page, for man: cudadoctor man | man -l -")
     return parser
 
 
@@ -119,7 +131,9 @@ def _check(commands: argparse._SubParsersAction[_Parser]) -> None:
         commands,
         "check",
         "look at an environment and say what will fail, and why",
-        "Writes nothing outside its own temporary folder, never imports torch, works offline.\n\n" + EPILOG,
+        "Writes nothing outside its own temporary folder, never imports torch, works offline.\n"
+        + _ACTIONS
+        + EPILOG,
     )
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="run only these checks (see: cudadoctor list)"
@@ -129,9 +143,8 @@ def _check(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--format", choices=["text", "json", "markdown"], default="text", help="default: text"
-    )
+    forms = ["text", "json", "markdown", "junit", "sarif"]
+    parser.add_argument("--format", choices=forms, default="text", help="default: text")
     _judging(parser)
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("-q", "--quiet", action="store_true", help="one line a finding, nothing when healthy")
@@ -223,7 +236,8 @@ def _preflight(commands: argparse._SubParsersAction[_Parser]) -> None:
         "preflight",
         "say before a launch whether it will start here, and if not, what would",
         "cudadoctor preflight -- vllm serve MODEL ...\n\n"
-        "Checks the environment, the options, the model's files and the GPU's memory; starts nothing.\n\n"
+        "Checks the environment, the options, the model's files and the GPU's memory; starts nothing.\n"
+        + _ACTIONS
         + EPILOG,
     )
     parser.add_argument(
@@ -256,6 +270,73 @@ def _run_command(commands: argparse._SubParsersAction[_Parser]) -> None:
         "argv", nargs="*", metavar="COMMAND", help="after `--`: the command and its arguments"
     )
     parser.set_defaults(names=[], unsafe=False)
+
+
+def _no_launch_files(parser: argparse.ArgumentParser) -> None:
+    """Let a launch be named by its command alone."""
+    files = dict.fromkeys(("compose", "dockerfile", "script", "gpu", "gpu_memory", "compute_capability"))
+    parser.set_defaults(names=[], count=1, online=False, **files)
+
+
+def _explain(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = add(
+        commands,
+        "explain",
+        "name the cause in a log, and say whether it is so on this machine",
+        "vllm serve ... 2>&1 | tee serve.log ; cudadoctor explain serve.log\n\n"
+        "Reads a log of any size, tells the cause from its consequences and from harmless lines; then the\n"
+        "check that knows of it looks here, or at the report of --facts. With the launch after `--` the\n"
+        "checks of launches look too.\n\n"
+        "exit codes: 0 no cause found, 1 a cause, 2 wrong usage or a log that cannot be read",
+    )
+    parser.add_argument("log", metavar="LOG", type=_given, help="the log's file (- for stdin)")
+    parser.add_argument(
+        "argv", nargs="*", metavar="COMMAND", help="after `--`: the launch that the log is of"
+    )
+    _target(parser)
+    parser.add_argument("--no-check", action="store_true", help="read the log only: look at no machine")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
+    _settings(parser)
+    _no_launch_files(parser)
+
+
+def _report_command(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = add(
+        commands,
+        "report",
+        "put everything that a maintainer needs into one paste, without your secrets",
+        "cudadoctor report --log serve.log > ticket.md\n\n"
+        "Prints one Markdown block for a ticket: the findings, what the log says, and the whole report.\n"
+        "Keys, names, hosts and addresses are masked.\n\n" + EPILOG,
+    )
+    parser.add_argument("argv", nargs="*", metavar="COMMAND", help="after `--`: the launch that it is about")
+    _target(parser)
+    parser.add_argument("--log", metavar="FILE", type=_given, help="add what explain finds in this log")
+    parser.add_argument(
+        "--output", metavar="DIR", type=_given, help="write report.md and report.json into this folder"
+    )
+    parser.add_argument("--show-masked", action="store_true", help="list what was masked, never the values")
+    _judging(parser)
+    _no_launch_files(parser)
+
+
+def _diff(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = add(
+        commands,
+        "diff",
+        "say what differs between two reports, and what would bring the second to the first",
+        "cudadoctor check --format json > works.json     # on the machine that works\n"
+        "cudadoctor diff works.json broken.json          # or without the second: against this machine\n\n"
+        "exit codes: 0 the same, 1 different, 2 wrong usage or a report that cannot be read",
+    )
+    parser.add_argument("first", metavar="A", type=_given, help="a report or facts file (- for stdin)")
+    parser.add_argument("second", metavar="B", nargs="?", type=_given, help="another (default: look here)")
+    _target(parser, live=True)
+    forms = ["text", "json", "markdown"]
+    parser.add_argument("--format", choices=forms, default="text", help="default: text")
+    parser.add_argument("-v", "--verbose", action="store_true", help="also what matters to no check")
+    _settings(parser)
+    parser.set_defaults(names=[])
 
 
 def _facts(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,7 @@ from cudadoctor.outcomes import Crashed, Outcome
 from cudadoctor.planned import MemoryPlan
 
 SCHEMA_VERSION = 1
+_MOST_CHARACTERS = 300  #: of a reason why a file is not read
 
 
 class Tool(Struct, frozen=True):
@@ -52,16 +54,27 @@ class UnreadableReport(Exception):
     """A file that is no report and no facts of ours: one line, exit code 2."""
 
 
-def encode(report: Report | Facts) -> bytes:
-    """Return the JSON of a report or of facts alone.
+def encode(report: Struct | dict[str, Any]) -> bytes:
+    """Return the JSON of a report, of facts alone, or of what another command tells.
 
     A file name that is no UTF-8 holds lone surrogates, which JSON cannot: they become `\\xNN`, the same way
     everywhere, so that two names that were equal stay equal.
     """
     try:
-        return msgspec.json.encode(report)
+        data = msgspec.json.encode(report)
     except UnicodeEncodeError:
-        return msgspec.json.encode(_printable(msgspec.to_builtins(report)))
+        data = msgspec.json.encode(_printable(msgspec.to_builtins(report)))
+    return data if data.isascii() and b"##" not in data else _unobeyed(data)
+
+
+def _unobeyed(data: bytes) -> bytes:
+    """Return JSON that means the same, with nothing in it that a terminal obeys, nor a CI system's log.
+
+    That takes `##[command]` for one of its commands wherever it stands in a line.
+    """
+    from cudadoctor.show import escaped
+
+    return re.sub(rb"#(?=#\w*\[)", rb"\\u0023", escaped(data.decode()).encode())
 
 
 def _printable(value: object) -> object:
@@ -79,19 +92,38 @@ def decode(data: bytes) -> Facts:
     try:
         shape = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreadableReport(f"no JSON of ours: {error}") from None
+        raise UnreadableReport(f"no JSON of ours: {_short(error)}") from None
     version = shape.get("schema_version")
     if version is not None and bytes(version) != str(SCHEMA_VERSION).encode():
-        raise UnreadableReport(
-            f"schema version {bytes(version).decode()[:20]}: this program reads {SCHEMA_VERSION}"
-        )
+        said = bytes(version)[:20].decode("utf-8", "backslashreplace")
+        raise UnreadableReport(f"schema version {said}: this program reads {SCHEMA_VERSION}")
     facts = bytes(shape["facts"]) if "facts" in shape else data
     if "facts" not in shape and "target" not in shape:
         raise UnreadableReport("neither a report nor facts (it has no `facts` and no `target`)")
     try:
         return msgspec.json.decode(facts, type=Facts)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreadableReport(f"not the facts this program knows: {error}") from None
+        said = f"not the facts this program knows: {_short(error)}{_writer(shape)}"
+        raise UnreadableReport(said) from None
+
+
+def _short(error: Exception) -> str:
+    """Return what is wrong; a word of the file that it quotes may be as long as the file."""
+    text = str(error)
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} ..."
+
+
+def _writer(shape: dict[str, msgspec.Raw]) -> str:
+    """Return who wrote a report where that was another version; "" where it does not say so."""
+    from cudadoctor import __version__
+
+    try:
+        tool = msgspec.json.decode(bytes(shape["tool"]), type=Tool)
+    except (KeyError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    if tool.version == __version__:
+        return ""
+    return f" (written by {tool.name[:40]} {tool.version[:40]}, this is {__version__})"
 
 
 def _undented(value: Any) -> Any:
@@ -106,7 +138,7 @@ def _undented(value: Any) -> Any:
     return [_undented(item) for item in value] if isinstance(value, list) else value
 
 
-def schema() -> dict[str, object]:
-    """Return the JSON Schema of a report."""
-    schema = _undented(msgspec.json.schema(Report))
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "cudadoctor report", **schema}
+def schema(of: type[Struct] = Report, title: str = "cudadoctor report") -> dict[str, object]:
+    """Return the JSON Schema of a report, or of what another command tells."""
+    schema = _undented(msgspec.json.schema(of))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **schema}

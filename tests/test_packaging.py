@@ -45,7 +45,14 @@ def test_the_wheel_holds_every_check_and_fix(wheel: Path, folder: str) -> None:
 
 def test_the_wheel_brings_no_tests_and_no_top_level_but_one(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert tops == {"cudadoctor", "cudadoctor-0.1.0.dist-info"}
+    assert tops == {"cudadoctor", "cudadoctor-0.1.0.data", "cudadoctor-0.1.0.dist-info"}
+
+
+def test_the_wheel_brings_the_manual_page_to_where_man_looks(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as files:
+        data = [name for name in files.namelist() if ".data/" in name]
+        assert data == ["cudadoctor-0.1.0.data/data/share/man/man1/cudadoctor.1"]
+        assert files.read(data[0]) == (ROOT / "docs/cudadoctor.1").read_bytes()
 
 
 def test_the_wheel_works_by_itself(wheel: Path, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from cudadoctor.commands import man
 from cudadoctor.commands.list import fixes_table, table
+from cudadoctor.commands.schema import KINDS, published
 from cudadoctor.declare import FIX_HEADINGS, HEADINGS, Check, Fix
 from cudadoctor.registry import load, load_fixes
 
@@ -45,10 +47,13 @@ def test_the_generated_lists_are_current() -> None:
     assert fixes_table(load_fixes()) in (ROOT / "docs/fixes.md").read_text(), "run: python -m docs"
 
 
-def test_the_published_schema_is_current() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_published_schema_is_current(kind: str) -> None:
     import msgspec
 
-    from cudadoctor.report import schema
+    there = msgspec.json.decode((ROOT / f"docs/{kind}.schema.json").read_bytes())
+    assert there == msgspec.json.decode(published(kind)), "run: python -m docs"
 
-    published = msgspec.json.decode((ROOT / "docs/report.schema.json").read_bytes())
-    assert published == msgspec.json.decode(msgspec.json.encode(schema())), "run: python -m docs"
+
+def test_the_manual_page_is_current() -> None:
+    assert (ROOT / "docs/cudadoctor.1").read_text() == man.page(), "run: python -m docs"

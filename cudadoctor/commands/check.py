@@ -15,12 +15,12 @@ from cudadoctor import __version__
 from cudadoctor.commands.look import asked_in, facts_for
 from cudadoctor.config import Config, load_config
 from cudadoctor.declare import Check
-from cudadoctor.engine import examine, needed
+from cudadoctor.engine import everything, examine, needed
 from cudadoctor.facts import Facts, Unknown
 from cudadoctor.findings import Severity
 from cudadoctor.mistakes import UserMistake, nearest
 from cudadoctor.outcomes import Failed, Outcome
-from cudadoctor.redact import for_facts, in_shell
+from cudadoctor.redact import Redactor, for_facts, in_shell
 from cudadoctor.registry import Registry, launch_checks, load
 from cudadoctor.report import Report, Tool, encode
 
@@ -33,12 +33,21 @@ HEAD = ("target", "environ", "packages", "toolkits", "machine")
 
 def run(options: argparse.Namespace) -> int:
     """Check the target and print the report; return its exit code."""
+    report, config = made(options)
+    fail_on = threshold(options.fail_on or config.fail_on)
+    show(report, options, fail_on)
+    return report.exit_code(fail_on)
+
+
+def made(options: argparse.Namespace, whole: bool = False) -> tuple[Report, Config]:
+    """Return the report on what the options name, and the settings; a `whole` one holds every fact."""
     started = time.perf_counter()
     registry = load(launch=judges_launch(options))
     config = load_config(options.config or "", options.no_config, registry)
     ignored = [*options.ignore, *config.ignore]
     checks = choose(registry, options.names, ignored)
-    facts = facts_for(options, needed(checks, options.deep, HEAD))
+    wanted = everything(options.deep) if whole else needed(checks, options.deep, HEAD)
+    facts = facts_for(options, wanted)
     if options.facts and not options.names and isinstance(facts.launch, Unknown):
         checks = [check for check in checks if check.name not in launch_checks()]
     outcomes: list[Outcome] = examine(facts, checks, registry.own())
@@ -53,8 +62,7 @@ def run(options: argparse.Namespace) -> int:
         replayed=bool(options.facts),
         plan=_plan(facts),
     )
-    show(report, options)
-    return report.exit_code(_threshold(options.fail_on or config.fail_on))
+    return report, config
 
 
 def _plan(facts: Facts) -> MemoryPlan | None:
@@ -99,25 +107,51 @@ def suppressed(outcome: Outcome, config: Config) -> Outcome:
     return structs.replace(outcome, findings=findings)
 
 
-def _threshold(name: str) -> Severity | None:
+def threshold(name: str) -> Severity | None:
+    """Return the severity that a setting names; None for "never"."""
     return None if name == "never" else Severity(name)
 
 
-def show(report: Report, options: argparse.Namespace) -> None:
-    """Print the report in the chosen format, redacted."""
+def show(report: Report, options: argparse.Namespace, fail_on: Severity | None = Severity.ERROR) -> None:
+    """Print the report in the chosen format, redacted; `fail_on` says what fails a CI run."""
     home = os.path.expanduser("~") if not report.replayed else ""
-    redacted = for_facts(report.facts, home).value(report)
+    redactor = for_facts(report.facts, home)
+    redacted = redactor.value(report)
     if options.format == "json":
         sys.stdout.buffer.write(encode(redacted) + b"\n")
     elif options.format == "markdown":
         from cudadoctor.render import markdown
 
         sys.stdout.write(markdown.render(redacted))
+    elif options.format == "junit":
+        from cudadoctor.render import junit
+
+        sys.stdout.write(junit.render(redacted, fail_on))
+    elif options.format == "sarif":
+        from cudadoctor.render import sarif
+
+        ended = {outcome.check for outcome in report.outcomes}
+        pages = [check for name, check in load().checks.items() if name in ended]
+        sys.stdout.buffer.write(sarif.render(redacted, pages, fail_on, _started_in(report, redactor)))
     else:
         from cudadoctor.render import text
 
         shown = structs.replace(redacted, outcomes=tuple(_copyable(redacted.outcomes, report, home)))
         text.render(shown, stream=sys.stdout, quiet=options.quiet, verbose=options.verbose)
+        if "GITHUB_ACTIONS" in os.environ:
+            from cudadoctor.commands import workflow
+
+            workflow.tell(redacted, fail_on, _started_in(report, redactor))
+
+
+def _started_in(report: Report, redactor: Redactor) -> str:
+    """Return the current folder as the redacted report has it; "" where that says nothing of its paths."""
+    if report.replayed:
+        return ""
+    try:
+        return redactor.text(os.getcwd())
+    except OSError:
+        return ""
 
 
 def _copyable(outcomes: Sequence[Outcome], report: Report, home: str) -> Iterator[Outcome]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
+import stat
 import sys
 import time
 from collections.abc import Iterable
@@ -14,7 +17,7 @@ from cudadoctor.mistakes import UserMistake
 from cudadoctor.probes.target import Asked, NoTarget, Request
 from cudadoctor.report import UnreadableReport, decode
 
-REPLAY_LIMIT_BYTES = 64 << 20
+REPLAY_LIMIT_BYTES = 16 << 20
 _REAL = {
     "deep": "running the real compiler and linker",
     "live": "importing the real stack",
@@ -32,7 +35,7 @@ def facts_for(options: argparse.Namespace, wanted: Iterable[str], host: Host | N
     if options.facts:
         if options.deep:
             raise UserMistake("--deep runs real commands: it cannot be combined with --facts")
-        return _replay(options.facts)
+        return saved(options.facts, f"--facts {options.facts}")
     if options.deep:
         end_on_signals()
     named = (options.prefix or "", options.python or "", options.name or "")
@@ -58,18 +61,30 @@ def _stop(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _replay(name: str) -> Facts:
+def saved(name: str, label: str) -> Facts:
+    """Return the facts of a report or facts file (- for stdin); `label` says in a mistake who named it."""
     try:
-        if name == "-":
-            data = sys.stdin.buffer.read(REPLAY_LIMIT_BYTES + 1)
-        else:
-            data = RealHost().read(name, REPLAY_LIMIT_BYTES)
+        data = _content(name)
     except (OSError, ValueError) as error:
-        raise UserMistake(f"--facts {name}: {getattr(error, 'strerror', None) or error}") from None
+        raise UserMistake(f"{label}: {getattr(error, 'strerror', None) or error}") from None
+    if len(data) > REPLAY_LIMIT_BYTES:
+        raise UserMistake(f"{label}: larger than {REPLAY_LIMIT_BYTES >> 20} MiB")
     try:
         return decode(data)
     except UnreadableReport as problem:
-        raise UserMistake(f"--facts {name}: {problem}") from None
+        raise UserMistake(f"{label}: {problem}") from None
+
+
+def _content(name: str) -> bytes:
+    """Return the bytes of a file, or of a pipe that a shell made for us: <(ssh other cudadoctor check)."""
+    if name == "-":
+        if sys.stdin is None:
+            raise OSError(errno.EBADF, "the input is closed")
+        return sys.stdin.buffer.read(REPLAY_LIMIT_BYTES + 1)
+    if stat.S_ISFIFO(os.stat(name).st_mode):
+        with open(name, "rb") as stream:
+            return stream.read(REPLAY_LIMIT_BYTES + 1)
+    return RealHost().read(name, REPLAY_LIMIT_BYTES)
 
 
 class Waiting:

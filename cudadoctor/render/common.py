@@ -317,6 +317,18 @@ def advice(remedy: Remedy) -> tuple[str, str, str] | None:
     return values["label"], values.get("options", ""), values.get("holds", remedy.summary)
 
 
+def details(finding: Finding) -> Iterator[str]:
+    """Yield what shows a finding and what helps, a line each: "seen: ...", "fix: ..."."""
+    for evidence in finding.evidence:
+        yield f"seen: {seen(evidence.source, evidence.detail)}"
+    for remedy in finding.remedies:
+        if told := advice(remedy):
+            label, options, holds = told
+            yield f"{label}: {', '.join(filter(None, (options, holds)))}"
+        else:
+            yield f"{'help' if remedy.fix == 'show' else 'fix'}: {remedy_text(remedy)}"
+
+
 class Remedies:
     """Remembers which remedy was shown with which check, so that the same one is shown once."""
 

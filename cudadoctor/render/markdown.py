@@ -25,10 +25,11 @@ _WORD = re.compile(r"""'[^']*'[),.;:!?]*|"[^"]*"[),.;:!?]*|\S+""")
 
 def render(report: Report) -> str:
     """Return the report as Markdown that ends with a newline."""
-    return "\n".join(_lines(report)) + "\n"
+    return "\n".join([*verdicts(report), *folded(report), "", foot(report)]) + "\n"
 
 
-def _lines(report: Report) -> Iterator[str]:
+def verdicts(report: Report) -> Iterator[str]:
+    """Yield the lines that one reads: what was looked at, the findings, and what reached no verdict."""
     home = common.home_of(report)
     said = ", ".join(
         f"{c.number} {c.words}" for c in common.counts(report) if c.kind not in ("passed", "skipped")
@@ -36,17 +37,19 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"## cudadoctor: {said or ('no problems' if common.all_well(report) else 'no check applied')}"
     yield ""
     for head in common.heads(report):
-        parts = ", ".join(_prose(common.tilde(part, home)) for part in head.parts)
-        found = f" ({_prose(common.tilde(head.found, home))})" if head.found else ""
+        parts = ", ".join(prose(common.tilde(part, home)) for part in head.parts)
+        found = f" ({prose(common.tilde(head.found, home))})" if head.found else ""
         yield f"- **{head.label}**: {parts}{found}"
         for note in head.notes:
-            yield f"  - note: {_prose(common.tilde(note, home))}"
+            yield f"  - note: {prose(common.tilde(note, home))}"
     yield from _findings(report, home)
     yield from _others(report, home)
-    yield from _uneventful(report, home)
-    yield ""
+
+
+def foot(report: Report) -> str:
+    """Return the line that says which program made it, and when."""
     tool = f"{report.tool.name} {report.tool.version}"
-    yield f"{_code(tool)}, {_code(report.created)}, {report.elapsed_ms / 1000:.2f} s"
+    return f"{code(tool)}, {code(report.created)}, {report.elapsed_ms / 1000:.2f} s"
 
 
 def _findings(report: Report, home: str) -> Iterator[str]:
@@ -55,24 +58,24 @@ def _findings(report: Report, home: str) -> Iterator[str]:
         if number == 0:
             yield from ("", "### Findings", "")
         kind = finding.severity.value
-        yield f"- {_SIGNS[kind]} **{kind}** {_code(name)}: {_prose(common.tilde(finding.summary, home))}"
+        yield f"- {_SIGNS[kind]} **{kind}** {code(name)}: {prose(common.tilde(finding.summary, home))}"
         yield from _details(name, finding, remedies, home)
 
 
 def _details(name: str, finding: Finding, remedies: common.Remedies, home: str) -> Iterator[str]:
     for evidence in finding.evidence:
         source = common.tilde(evidence.source, home)
-        yield f"  - seen: {_code(common.seen(source, common.tilde(evidence.detail, home)))}"
+        yield f"  - seen: {code(common.seen(source, common.tilde(evidence.detail, home)))}"
     for remedy in finding.remedies:
         if told := common.advice(remedy):
             label, options, holds = told
-            yield f"  - {label}: {', '.join(filter(None, (options and _code(options), _prose(holds))))}"
+            yield f"  - {label}: {', '.join(filter(None, (options and code(options), prose(holds))))}"
             continue
         label = "help" if remedy.fix == "show" else "fix"
         if before := remedies.shown_with(name, remedy):
-            yield f"  - {label}: same as {'above' if before == name else f'for {_code(before)}'}"
+            yield f"  - {label}: same as {'above' if before == name else f'for {code(before)}'}"
         else:
-            yield f"  - {label}: {_code(common.remedy_text(remedy))}"
+            yield f"  - {label}: {code(common.remedy_text(remedy))}"
 
 
 def _others(report: Report, home: str) -> Iterator[str]:
@@ -81,16 +84,18 @@ def _others(report: Report, home: str) -> Iterator[str]:
         yield from ("", "### No verdict", "")
     for outcome in undecided:
         kind = "crashed" if isinstance(outcome, Crashed) else "inconclusive"
-        yield f"- **{kind}** {_code(outcome.check)}: {_prose(common.tilde(outcome.reason, home))}"
+        yield f"- **{kind}** {code(outcome.check)}: {prose(common.tilde(outcome.reason, home))}"
     if suppressed:
         yield from ("", "### Suppressed", "")
     for name, finding in suppressed:
-        summary = _prose(common.tilde(finding.summary, home))
-        reason = _prose(common.tilde(finding.suppressed, home))
-        yield f"- {finding.severity.value} {_code(name)}: {summary} (accepted: {reason})"
+        summary = prose(common.tilde(finding.summary, home))
+        reason = prose(common.tilde(finding.suppressed, home))
+        yield f"- {finding.severity.value} {code(name)}: {summary} (accepted: {reason})"
 
 
-def _uneventful(report: Report, home: str) -> Iterator[str]:
+def folded(report: Report) -> Iterator[str]:
+    """Yield the checks that passed or were skipped, folded away."""
+    home = common.home_of(report)
     outcomes = common.uneventful(report)
     if not outcomes:
         return
@@ -104,11 +109,11 @@ def _uneventful(report: Report, home: str) -> Iterator[str]:
 
 def _uneventful_line(outcome: Outcome, home: str) -> str:
     kind = "passed" if isinstance(outcome, Passed) else "skipped"
-    reason = f" ({_prose(common.tilde(outcome.reason, home))})" if outcome.reason else ""
-    return f"- {_code(outcome.check)} {kind}{reason}, {outcome.duration_ms:.2f} ms"
+    reason = f" ({prose(common.tilde(outcome.reason, home))})" if outcome.reason else ""
+    return f"- {code(outcome.check)} {kind}{reason}, {outcome.duration_ms:.2f} ms"
 
 
-def _prose(text: str) -> str:
+def prose(text: str) -> str:
     """Return a sentence with every word that is not plain, and every quotation, in a code span."""
     words = _WORD.findall(visible(text))
     return " ".join(word if _PLAIN.fullmatch(word) else _span(word) for word in words)
@@ -118,10 +123,10 @@ def _span(word: str) -> str:
     """Return a word in a code span, a bracket before it and the punctuation after it outside."""
     start = "(" if word.startswith("(") else ""
     bare = word[len(start) :].rstrip(_ENDS)
-    return f"{start}{_code(bare)}{word[len(start) + len(bare) :]}" if bare else _code(word)
+    return f"{start}{code(bare)}{word[len(start) + len(bare) :]}" if bare else code(word)
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """Return a code span that shows exactly `text`, whatever backticks it holds."""
     text = visible(text)
     if not text:

@@ -118,12 +118,22 @@ class Page:
     def line(self, segments: list[tuple[str, str]]) -> None:
         """Write one line of texts, each with its style."""
         self.last_was_text = True
+        segments = _uncommanding(segments)
         if self._console is None:
             self._stream.write("".join(text for text, _ in segments) + "\n")
             return
         from rich.text import Text
 
         self._console.print(Text.assemble(*segments), soft_wrap=True)
+
+
+def _uncommanding(segments: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return a line that GitHub's runner takes for a text: one that begins with `::` it obeys, blanks or not."""
+    if not "".join(text for text, _ in segments).lstrip().startswith("::"):
+        return segments
+    at = next(number for number, (text, _) in enumerate(segments) if text.strip())
+    text, style = segments[at]
+    return [*segments[:at], (text.replace(":", "\\x3a", 1), style), *segments[at + 1 :]]
 
 
 def _is_terminal(stream: TextIO) -> bool:

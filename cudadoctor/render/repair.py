@@ -36,7 +36,9 @@ def render(
 def _head(page: Page, repair: Repair) -> None:
     target = repair.target
     where = (
-        f"{page.shown(target.prefix)} ({target.kind})" if isinstance(target, Target) else "an unknown target"
+        f"{page.shown(target.prefix)} ({page.shown(target.kind)})"
+        if isinstance(target, Target)
+        else "an unknown target"
     )
     if not repair.lines and not repair.held:
         return
