@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from cudadoctor import __version__
-from cudadoctor.commands.look import asked_in, facts_for
+from cudadoctor.commands.look import asked_in, facts_for, machine_names
 from cudadoctor.config import Config, load_config
 from cudadoctor.declare import Check
 from cudadoctor.engine import everything, examine, needed
@@ -115,7 +115,7 @@ def threshold(name: str) -> Severity | None:
 def show(report: Report, options: argparse.Namespace, fail_on: Severity | None = Severity.ERROR) -> None:
     """Print the report in the chosen format, redacted; `fail_on` says what fails a CI run."""
     home = os.path.expanduser("~") if not report.replayed else ""
-    redactor = for_facts(report.facts, home)
+    redactor = for_facts(report.facts, home, machine_names(report.replayed))
     redacted = redactor.value(report)
     if options.format == "json":
         sys.stdout.buffer.write(encode(redacted) + b"\n")

@@ -9,7 +9,7 @@ import sys
 from msgspec import structs
 
 from cudadoctor.commands.check import HEAD, choose, suppressed
-from cudadoctor.commands.look import facts_for, saved
+from cudadoctor.commands.look import facts_for, machine_names, saved
 from cudadoctor.compare import Difference, Seen, compare
 from cudadoctor.compare.roots import home as home_of
 from cudadoctor.config import Config, load_config
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     if isinstance(first.launch, Unknown) and isinstance(second.launch, Unknown):
         checks = [check for check in checks if check.name not in launch_checks()]
     home = "" if options.second else os.path.expanduser("~")
-    redactors = for_facts(first), for_facts(second, home)
+    redactors = for_facts(first), for_facts(second, home, machine_names(options.second))
     seen = [
         _judged(name, facts, redactor, checks, registry, config)
         for name, facts, redactor in zip(names, (first, second), redactors, strict=True)

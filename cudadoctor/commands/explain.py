@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import structs
 
 from cudadoctor.commands.check import choose
-from cudadoctor.commands.look import Waiting, facts_for
+from cudadoctor.commands.look import Waiting, facts_for, machine_names
 from cudadoctor.config import load_config
 from cudadoctor.engine import examine, needed
 from cudadoctor.explain.cause import explain
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.no_check and told.root is not None:
         told, facts = looked_up(told, options)
     home = _home(options)
-    hosts = (os.uname().nodename,)
+    hosts = machine_names(options.facts)
     redactor = for_facts(facts, home, hosts, True) if facts else Redactor(home, hosts=hosts, thorough=True)
     show(redactor.value(told), redactor.text(home), options)
     return 1 if told.root is not None else 0

@@ -16,7 +16,7 @@ from cudadoctor import __version__
 from cudadoctor.actions import Install, Safety
 from cudadoctor.commands.book import Bench, installer_of
 from cudadoctor.commands.doctor import Doctor, Patient
-from cudadoctor.commands.look import end_on_signals, facts_for
+from cudadoctor.commands.look import end_on_signals, facts_for, machine_names
 from cudadoctor.engine import everything
 from cudadoctor.facts import Target
 from cudadoctor.host import RealHost
@@ -125,7 +125,10 @@ def _show(doctor: Doctor, repair: Repair, report: Report) -> None:
     if doctor.options.format == "json":
         from cudadoctor.redact import for_facts
 
-        sys.stdout.buffer.write(msgspec.json.encode(for_facts(report.facts).value(repair)) + b"\n")
+        sys.stdout.buffer.write(
+            msgspec.json.encode(for_facts(report.facts, hosts=machine_names(report.replayed)).value(repair))
+            + b"\n"
+        )
         return
     from cudadoctor.render import repair as text
 

@@ -47,6 +47,11 @@ def facts_for(options: argparse.Namespace, wanted: Iterable[str], host: Host | N
         raise UserMistake(str(problem)) from None
 
 
+def machine_names(replayed: object = False) -> tuple[str, ...]:
+    """Return what this machine is called, to be masked; of a report from elsewhere it is not known."""
+    return () if replayed else (os.uname().nodename,)
+
+
 def end_on_signals() -> None:
     """Let SIGTERM and SIGHUP end this program as Ctrl-C does: compilers stopped, no folder left."""
     import signal

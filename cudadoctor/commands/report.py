@@ -7,6 +7,7 @@ import os
 import sys
 
 from cudadoctor.commands import check, explain
+from cudadoctor.commands.look import machine_names
 from cudadoctor.explain.model import Explanation
 from cudadoctor.mistakes import UserMistake
 from cudadoctor.redact import Masked, for_facts
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     if told is not None:
         told = explain.judged(told, report)
     home = "" if report.replayed else os.path.expanduser("~")
-    redactor = for_facts(report.facts, home, () if report.replayed else (os.uname().nodename,), thorough=True)
+    redactor = for_facts(report.facts, home, machine_names(report.replayed), thorough=True)
     shown = redactor.value(report)
     told = redactor.value(told) if told is not None else None
     data = encode(shown)

@@ -20,6 +20,7 @@ from msgspec import Struct
 from cudadoctor.actions import Export
 from cudadoctor.commands.doctor import Doctor, Patient
 from cudadoctor.commands.env import exports_of
+from cudadoctor.commands.look import machine_names
 from cudadoctor.declare import where
 from cudadoctor.exports import outcome
 from cudadoctor.findings import Severity
@@ -117,7 +118,7 @@ def _show(report: Report, strict: bool) -> None:
     if findings:
         from cudadoctor.render import text
 
-        report = for_facts(report.facts, os.path.expanduser("~")).value(report)
+        report = for_facts(report.facts, os.path.expanduser("~"), machine_names()).value(report)
         text.render(report, stream=sys.stderr, quiet=True)
     for each in report.outcomes if strict else ():
         if isinstance(each, Inconclusive):

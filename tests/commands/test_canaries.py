@@ -2,10 +2,12 @@
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from cudadoctor.cli import main
 from cudadoctor.redact import Redactor
 from tests.canary_kinds import EACH, KINDS, Canary, canaries, leaked
 
@@ -312,3 +314,32 @@ def test_a_report_full_of_secrets_replays_to_the_same_verdicts(
     again = run("check", "--facts", str(file), *options).stdout
     assert verdicts_of(again) == verdicts_of(first)
     assert json.loads(again)["facts"] == json.loads(first)["facts"]
+
+
+NAMING = (
+    ("check", "--format", "json"),
+    ("check", "-v"),
+    ("facts",),
+    ("report",),
+    ("fix", "--format", "json"),
+)
+
+
+@pytest.mark.parametrize("command", NAMING, ids=" ".join)
+def test_no_output_names_the_machine(
+    patient: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    command: tuple[str, ...],
+) -> None:
+    real = os.uname()
+    named = os.uname_result((real.sysname, "adas-own-box", *real[2:]))
+    monkeypatch.setattr(os, "uname", lambda: named)
+    monkeypatch.setenv("CUDA_HOME", "/net/adas-own-box/cuda")
+    assert main(
+        [*command, "--prefix", str(patient), *(["--no-config"] if command != ("facts",) else [])]
+    ) in (0, 1)
+    said = "".join(capfd.readouterr())
+    assert "/net/[host-1]/cuda" in said or command[0] == "fix"
+    if command[0] != "check" or "json" in command:  # a command to copy is of use on this machine alone
+        assert "adas-own-box" not in said
