@@ -20,7 +20,7 @@ from cudadoctor.explain.model import Explanation, Signature
 from cudadoctor.explain.scan import scan
 from cudadoctor.explain.signatures import rows
 from cudadoctor.explain.source import blocks
-from cudadoctor.facts import Facts, Target
+from cudadoctor.facts import Facts, Machine, Target
 from cudadoctor.outcomes import Outcome
 from cudadoctor.redact import Redactor, for_facts
 from cudadoctor.registry import load
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     facts: Facts | None = None
     if not options.no_check and told.root is not None:
         told, facts = looked_up(told, options)
-    home = _home(options)
+    home = _home(options, facts)
     hosts = machine_names(options.facts)
     redactor = for_facts(facts, home, hosts, True) if facts else Redactor(home, hosts=hosts, thorough=True)
     show(redactor.value(told), redactor.text(home), options)
@@ -76,18 +76,18 @@ def looked_up(told: Explanation, options: argparse.Namespace) -> tuple[Explanati
     chosen = choose(registry, (), [*options.ignore, *config.ignore])
     checks = [each for each in chosen if each.name in names]
     facts = facts_for(options, needed(checks, options.deep, ("target", "machine")))
-    return _judged(told, examine(facts, checks, registry.own()), facts), facts
+    return _judged(told, examine(facts, checks, registry.own()), facts, bool(options.facts)), facts
 
 
 def judged(told: Explanation, report: Report) -> Explanation:
     """Return what a log tells with its causes judged by the outcomes of a report."""
-    return _judged(told, report.outcomes, report.facts)
+    return _judged(told, report.outcomes, report.facts, report.replayed)
 
 
-def _judged(told: Explanation, outcomes: Iterable[Outcome], facts: Facts) -> Explanation:
+def _judged(told: Explanation, outcomes: Iterable[Outcome], facts: Facts, replayed: bool) -> Explanation:
     signatures = {row.id: row.signature for row in rows()}
     told = confirmed(told, signatures, {each.check: each for each in outcomes})
-    return structs.replace(told, notes=(*told.notes, *_elsewhere(told, signatures, facts)))
+    return structs.replace(told, notes=(*told.notes, *_elsewhere(told, signatures, facts, replayed)))
 
 
 def _checks(told: Explanation) -> set[str]:
@@ -96,29 +96,40 @@ def _checks(told: Explanation) -> set[str]:
     return {name for row in rows() if row.id in found for name in row.signature.checks}
 
 
-def _elsewhere(told: Explanation, signatures: dict[str, Signature], facts: Facts) -> Iterator[str]:
+def _elsewhere(
+    told: Explanation, signatures: dict[str, Signature], facts: Facts, replayed: bool
+) -> Iterator[str]:
     """Say where the log's own environment is not the one that was looked at.
 
-    It is never looked at of its own accord: what a log names is not what its reader trusts.
+    It is never looked at of its own accord: what a log names is not what its reader trusts. Users have other
+    names in a saved report.
     """
     target = facts.target
     if not isinstance(target, Target) or told.root is None or not signatures[told.root.signature].checks:
         return
-    own = {os.path.realpath(folder) for folder in target.site_packages}
+    plain = _nobodys if replayed else os.path.realpath
+    own = {plain(folder) for folder in target.site_packages}
     others = [site for site in told.sites if not re.search(_PASSING, site)]
-    if not others or any(os.path.realpath(site) in own for site in told.sites):
+    if not others or any(plain(site) in own for site in told.sites):
         return
     prefix = re.sub("/lib(?:64)?/python3[^/]*/[^/]*$", "", others[0])
-    then = f": look there with --prefix {prefix}" if os.path.isdir(prefix) else ""
+    then = f": look there with --prefix {prefix}" if not replayed and os.path.isdir(prefix) else ""
     yield f"the log is of {prefix}, looked at was {target.prefix}{then}"
+
+
+def _nobodys(path: str) -> str:
+    return re.sub("^(?:/(?:home|Users)/[^/]+|/root)(?=/)", "~", path)
 
 
 #: Folders that belong to a user beside an environment, or to one build.
 _PASSING = r"/\.local/|/pip-build-env-|/builds-v0/"
 
 
-def _home(options: argparse.Namespace) -> str:
-    return "" if options.facts else os.path.expanduser("~")
+def _home(options: argparse.Namespace, facts: Facts | None) -> str:
+    """Return the home folder of whoever was looked at."""
+    if not options.facts:
+        return os.path.expanduser("~")
+    return facts.machine.home if facts is not None and isinstance(facts.machine, Machine) else ""
 
 
 def show(told: Explanation, home: str, options: argparse.Namespace) -> None:

@@ -167,3 +167,13 @@ def test_neither_rich_nor_a_probe_is_loaded_for_the_log_alone(log: Path) -> None
     )
     ran = subprocess.run([sys.executable, "-c", code, str(log)], capture_output=True, text=True)
     assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_environment_of_a_saved_report_is_told_apart_but_for_its_user(log: Path, patient: Path) -> None:
+    saved = json.loads(run("check", "--prefix", str(patient), "--no-config", "--format", "json").stdout)
+    text = json.dumps(saved).replace(str(patient), "/home/user/envs/vllm")
+    for prefix, said in (("/home/ada/envs/vllm", False), ("/home/ada/envs/other", True)):
+        log.write_text(LOG.replace("c++ a.o", f"c++ {prefix}/lib/python3.11/site-packages/torch/x.py"))
+        ran = run("explain", str(log), "--facts", "-", stdin=text)
+        assert ("the log is of" in ran.stdout) is said, ran.stdout
+        assert "--prefix" not in ran.stdout
