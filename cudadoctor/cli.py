@@ -313,7 +313,7 @@ def _report_command(commands: argparse._SubParsersAction[_Parser]) -> None:
     _target(parser)
     parser.add_argument("--log", metavar="FILE", type=_given, help="add what explain finds in this log")
     parser.add_argument(
-        "--output", metavar="DIR", type=_given, help="write report.md and report.json into this folder"
+        "--output", metavar="DIR", type=_given, help="write them into this folder as files"
     )
     parser.add_argument("--show-masked", action="store_true", help="list what was masked, never the values")
     _judging(parser)
@@ -356,10 +356,20 @@ def _docs(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
 
 
+def _parsed(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+    """Parse a command line; argparse takes COMMAND for absent where an option is between LOG and `--`."""
+    if argv[:1] != ["explain"] or "--" not in argv:
+        return parser.parse_args(argv)
+    end = argv.index("--")
+    options = parser.parse_args(argv[:end])
+    options.argv = argv[end + 1 :]
+    return options
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parser = build_parser()
-    options = parser.parse_args(argv)
+    options = _parsed(parser, list(sys.argv[1:] if argv is None else argv))
     if options.command is None:
         parser.print_help(sys.stderr)
         return 2

@@ -22,14 +22,27 @@ _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _LEVEL = r"(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|CRITICAL|FATAL)"
 #: One prefix each, as its program writes it.
 _PREFIXES = (
+    # SGLang: [2026-01-22 20:00:36 DP0 TP1]
+    rf"\[{_DATE}(?:\s(?:DP|TP|PP|EP|ATTN_TP|MOE_EP)\d+)+\]",
+    # The log of a job of GitHub, as gh prints it: job, step, date
+    rf"[^\t]{{1,80}}\t[^\t]{{1,80}}\t\ufeff?(?={_DATE}\s)",
+    # GitLab, behind its date: 00O, 01E+
+    r"\d\d[OE][+ ]",
+    r"_bk;t=\d+\x07",  # Buildkite
+    # journald's long dates: 2026-01-22T20:00:36+0000 host program[12]:
+    rf"{_DATE}\s+[\w.-]+\s+[\w./@-]+\[\d+\]:",
     # A date, and what containerd, loguru or Python's logging put behind it.
     rf"\[?{_DATE}\]?(?:\s+\[?\d+\]?(?=\s))?(?:\s+(?:stdout|stderr)\s[FP](?=\s))?"
     rf"(?:\s*\|\s*{_LEVEL}\s*\|[^|]{{0,120}}?\s-(?=\s))?(?:\s+-)?(?=[\s:|\[({{]|$):{{0,2}}",
     # syslog and journald: Nov 28 17:40:08 host program[12]:
     rf"{_MONTH}\s+\d{{1,2}}\s+{_TIME}\s+[\w.-]+\s+[\w./@-]+(?:\[\d+\])?:",
     rf"\[?{_TIME}\]?(?=\s)",
+    # Ray: (raylet), (pid=123, ip=10.0.0.1)
+    r"\((?:raylet(?:, ip=[\w.:-]+)?|pid=\d+(?:, ip=[\w.:-]+)?)\)(?=\s)",
     # vLLM and Ray: (EngineCore pid=12), (VllmWorker rank=5 pid=9), (RayWorkerWrapper pid=7, ip=10.0.0.1)
     r"\([A-Za-z_][\w.<>-]*(?:\s+(?:rank|ip|node)=?[\w.:-]+,?)*\s+pid=\d+[^()]{0,80}\)",
+    # torchrun: [default0]:
+    r"\[default\d+\]:",
     # torchrun, and the log of torch's C++: [rank0]:[W515 07:10:42.8 ProcessGroupNCCL.cpp:1117]
     r"\[[A-Za-z]*rank[ _]?\d+\]:?",
     r"\[[EWIF]\d{3,4}\s[^\]]{0,120}\]",
@@ -40,6 +53,7 @@ _PREFIXES = (
     r"(?:DEBUG|TRACE)(?=\s)",
     rf"{_LEVEL}:[\w.]{{1,60}}:",
     rf"-\s{_LEVEL}\s-",
+    rf"(?:\[TensorRT-LLM\])?\[{_LEVEL}\]:?(?=\s)",
     rf"::\[[^\]]{{1,40}}\]::{_LEVEL}\s-->",
     r"\[\d+/\d+\](?=\s+\[)",
     # BuildKit: #12 34.5, GitHub: ##[error]

@@ -31,8 +31,10 @@ class Signature(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab")
     beside: tuple[str, ...] = ()  #: signs, one of which has to be in the log too
     not_beside: tuple[str, ...] = ()  #: signs, none of which may be
     within: int = 0  #: lines between this one and its signs; 0: anywhere in the log
+    last: int = 0  #: lines from the end of the log: what stands before them does not fit; 0: all do
     yields: tuple[str, ...] = ()  #: causes of which this is a consequence, where they are seen too
     checks: tuple[str, ...] = ()  #: what can confirm it, the surest first
+    about: tuple[str, ...] = ()  #: what a finding has to name, one of these, to confirm it; `{name}` as above
     unchecked: str = ""  #: why no check can
     remedy: str = ""  #: what helps, where no fix does it
     is_not: str = field(default="", name="not")  #: what it is easily taken for
@@ -63,6 +65,7 @@ class Seen(Struct, frozen=True):
     here: Here | None = None  #: None: no machine was looked at, or it is no cause
     remedy: str = ""
     is_not: str = field(default="", name="not")
+    about: tuple[str, ...] = ()  #: one of these is in every finding that confirms it; (): any finding does
 
 
 class Explanation(Struct, frozen=True):
@@ -75,7 +78,7 @@ class Explanation(Struct, frozen=True):
     others: tuple[Seen, ...] = ()  #: other causes, which may be so as well
     consequences: tuple[Seen, ...] = ()
     harmless: tuple[Seen, ...] = ()
-    last_error: str = ""  #: where no cause is known: the last line that looks like an error
+    last_error: str = ""  #: where no cause is known: the last error that is not known to follow from another
     sites: tuple[str, ...] = ()  #: the folders of Python packages that the log names, as far as they are few
     notes: tuple[str, ...] = ()
     schema_version: int = 1

@@ -26,11 +26,20 @@ LONGEST = 1 << 20  #: bytes of a line that are looked at together; of a longer o
 OVERLAP = 8192  #: bytes of one part that are looked at again with the next
 CONTEXT = 3  #: lines kept before and after a line that fits
 _SHOWN = 600  #: bytes of a line that is only context
-#: What a line with an error of Python's, or of most programs, holds.
-ERRORS = (b"Error: ", b"error: ", b"Exception: ")
+#: What a line with an error of Python's, of a compiler, a linker, or of most programs, holds.
+ERRORS = (
+    b"Error: ", b"error: ", b"Exception: ", b"ERROR: ", b"fatal: ", b"fatal   : ", b": cannot find -l",
+    b"undefined reference to ",
+)  # fmt: skip
+_BACK = 32  #: errors of one block that are asked whether they only follow from another
 #: What is in the path of every file of an environment.
 _PACKAGES = b"-packages/"
 _SITE = re.compile(rb"""(/[^\s:'"()\0]{1,300}/lib(?:64)?/python3[\d.]*/(?:site|dist)-packages)/$""")
+#: Where vLLM prints what its clients say, and what the model answers: no state of its own.
+_QUOTED = re.compile(
+    rb"(?:Received request|Request|Generated response) \S+(?: \([\w ]+\))?(?: details)?: (?:prompt|output): "
+)
+_QUOTED_HEAD, _QUOTED_LONGEST = 400, 1 << 16  #: bytes in which it begins, and up to which it is followed
 _SITES, _SITE_LINES = 8, 2000  #: environments that are remembered, and lines that are asked for one
 
 
@@ -58,7 +67,7 @@ class Found(Struct):
     tallies: dict[str, Tally]  #: by the row's name
     lines: int
     size: int
-    last_error: str
+    last_error: str  #: the last one that is not known to follow from another
     sites: tuple[str, ...]  #: the first folders of Python packages that are named
     tired: bool  #: a string was so frequent that not every line with it was looked at
 
@@ -71,6 +80,12 @@ class Scanner:
         for row in rows:
             for needle in row.signature.find:
                 self._of.setdefault(needle.encode(), []).append(row)
+        self._follow = [
+            (needle.encode(), row)
+            for row in rows
+            if row.signature.kind in (Kind.CONSEQUENCE, Kind.HARMLESS)
+            for needle in row.signature.find
+        ]
         self._left = {row.id: PATIENCE for row in rows}
         self._tallies: dict[str, Tally] = {}
         self._told: dict[str, int] = {}  #: of a row, the line that was looked at last
@@ -140,15 +155,27 @@ class Scanner:
                 counted = start
                 if self._told.get(row.id) != self._line and self._fits(row, data, start, end, needle):
                     self._told[row.id] = self._line
-        error = max(data.rfind(each, 0, end) for each in ERRORS)
-        if error >= 0:
-            first = data.rfind(b"\n", max(0, error - WINDOW), error) + 1 or max(0, error - WINDOW)
-            until = data.find(b"\n", error, error + WINDOW)
-            self._last_error = data[first : until if until >= 0 else error + WINDOW], error - first
+        self._note_error(data, end)
         self._line += data.count(b"\n", counted, end)
         self._looked = 0
         if (len(self._done), self._site_lines < _SITE_LINES) != self._asked:
             self._build()
+
+    def _note_error(self, data: bytes, end: int) -> None:
+        """Keep the last line that looks like an error and is not known to follow from another."""
+        for _ in range(_BACK):
+            error = max(data.rfind(each, 0, end) for each in ERRORS)
+            if error < 0:
+                return
+            first = data.rfind(b"\n", max(0, error - WINDOW), error) + 1 or max(0, error - WINDOW)
+            until = data.find(b"\n", error, error + WINDOW)
+            line = data[first : until if until >= 0 else error + WINDOW]
+            if not _is_quoted(data, error) and not any(
+                needle in line and _fit(row, line, needle) for needle, row in self._follow
+            ):
+                self._last_error = line, error - first
+                return
+            end = first
 
     def _note_site(self, before: bytes) -> None:
         self._site_lines += 1
@@ -168,7 +195,7 @@ class Scanner:
         raw = data[first : until if until >= 0 else min(end, at + 2 * WINDOW)]
         text = clean(raw, at - first)
         found = row.match.search(text) if row.match else None
-        if (row.match and found is None) or (row.unless and row.unless.search(text)):
+        if (row.match and found is None) or (row.unless and row.unless.search(text)) or _is_quoted(data, at):
             self._left[row.id] -= 1
             if self._left[row.id] <= 0:
                 self._done.add(row.id)
@@ -196,6 +223,19 @@ class Scanner:
         else:
             self._left[row.id] = 0
             self._done.add(row.id)
+
+
+def _is_quoted(data: bytes, at: int) -> bool:
+    """Return whether what stands at `at` are the words of a client or of a model."""
+    first = data.rfind(b"\n", max(0, at - _QUOTED_LONGEST), at) + 1
+    return _QUOTED.search(data, first, min(at, first + _QUOTED_HEAD)) is not None
+
+
+def _fit(row: Row, line: bytes, needle: bytes) -> bool:
+    text = clean(line, line.find(needle))
+    if row.unless and row.unless.search(text):
+        return False
+    return row.match is None or row.match.search(text) is not None
 
 
 def _around(data: bytes, first: int, end: int) -> tuple[str, ...]:

@@ -26,7 +26,8 @@ def render(
             page.line([("other causes in this log:", "bold")])
         for other in told.others:
             _cause(page, told.log, other)
-    _list(page, "also seen (consequences)", told.consequences)
+    named = {each.cause for each in (told.root, *told.others) if each is not None}
+    _list(page, "also seen (consequences)", [each for each in told.consequences if each.cause not in named])
     _list(page, "harmless", told.harmless)
     for note in told.notes:
         page.text([("note: ", "yellow")], page.shown(note), "", 6)
@@ -37,10 +38,9 @@ def _without(page: Page, told: Explanation) -> None:
     page.text([], f"{page.shown(told.log)}: no cause that is known here, in {lines}", "", 0)
     if told.last_error:
         _labelled(page, "error", page.shown(told.last_error))
-    if told.consequences:
-        _labelled(page, "help", "it only says that something before it failed: give the log from its start")
-    elif told.last_error:
         _labelled(page, "help", "what the environment itself is short of: cudadoctor check")
+    elif told.consequences:
+        _labelled(page, "help", "it only says that something before it failed: give the log from its start")
 
 
 def _cause(page: Page, log: str, seen: Seen) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -177,3 +178,41 @@ def test_the_environment_of_a_saved_report_is_told_apart_but_for_its_user(log: P
         ran = run("explain", str(log), "--facts", "-", stdin=text)
         assert ("the log is of" in ran.stdout) is said, ran.stdout
         assert "--prefix" not in ran.stdout
+
+
+def test_what_follows_from_a_cause_is_listed_and_the_cause_itself_is_not() -> None:
+    log = "OSError: [Errno 28] No space left on device\ndd: error writing 'x': No space left on device\n"
+    assert "consequences" not in run("explain", "-", "--no-check", stdin=log).stdout
+    with_ninja = run("explain", "-", "--no-check", stdin=f"{log}ninja: build stopped: x\n").stdout
+    assert "consequences): a build stopped" in with_ninja
+
+
+def test_help_asks_for_the_start_of_a_log_that_holds_consequences_alone() -> None:
+    only = run("explain", "-", "--no-check", stdin="collect2: error: ld returned 1 exit status\n").stdout
+    assert "give the log from its start" in only
+    log = "ld: cannot find -lfoo\ncollect2: error: ld returned 1 exit status\n"
+    whole = run("explain", "-", "--no-check", stdin=log).stdout
+    assert "from its start" not in whole and "ld: cannot find -lfoo" in whole
+
+
+def test_a_launch_may_follow_options_in_any_order(log: Path, patient: Path) -> None:
+    options = ("--prefix", str(patient), "--no-config")
+    launch = ("--", "vllm", "serve", "m", "--port", "8000")
+    first, last = run("explain", *options, str(log), *launch), run("explain", str(log), *options, *launch)
+    assert first.stdout == last.stdout and last.returncode == 1
+    assert first.stderr == last.stderr == ""
+
+
+def test_a_port_that_is_taken_is_confirmed_by_the_launch_and_not_contradicted_without(
+    tmp_path: Path, patient: Path
+) -> None:
+    path = tmp_path / "serve.log"
+    path.write_text("OSError: [Errno 98] Address already in use\n")
+    options = ("--prefix", str(patient), "--no-config")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        launch = ("--", "vllm", "serve", "m", "--host", "127.0.0.1", "--port", port)
+        assert "here      confirmed:" in run("explain", str(path), *options, *launch).stdout
+    assert "here      unknown:" in run("explain", str(path), *options, *launch).stdout
+    without = run("explain", str(path), *options).stdout
+    assert "unknown: launch: no launch was given (give its command after --)" in without

@@ -71,8 +71,9 @@ def test_a_row_says_what_it_has_to(row: Signature) -> None:
         assert not (row.cause or row.checks or row.title)
         return
     assert row.sample and row.title and row.source
-    names = {name for _, name, _, _ in string.Formatter().parse(row.title) if name}
-    assert names <= set(re.compile(row.match).groupindex), "the title speaks of a group that is none"
+    named = (row.title, *row.about)
+    names = {name for text in named for _, name, _, _ in string.Formatter().parse(text) if name}
+    assert names <= set(re.compile(row.match).groupindex), "the row speaks of a group that is none"
     if row.kind in CAUSES:
         assert IDS.fullmatch(row.cause), row.cause
         assert bool(row.checks) != bool(row.unchecked), "a check, or the reason why there is none"

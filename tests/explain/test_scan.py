@@ -125,3 +125,18 @@ def test_random_logs_agree_with_a_search_line_by_line() -> None:
         tally = seen.tallies.get("link")
         assert (list(tally.places) if tally else []) == expected
     assert len(ROWS) == 3
+
+
+@pytest.mark.parametrize(
+    "before",
+    (
+        b"INFO 11-22 02:03:14 [logger.py:43] Received request chatcmpl-1: prompt: 'why ",
+        b"INFO 11-22 02:03:14 [logger.py:37] Request chatcmpl-1 details: prompt: 'hello\\n\\n"
+        + b"more " * 9000,
+        b"INFO 11-22 [logger.py:76] Generated response chatcmpl-1 (streaming complete): output: 'it is ",
+    ),
+)
+def test_what_clients_and_models_say_in_a_log_of_requests_is_no_line_of_the_server(before: bytes) -> None:
+    seen = found(before + HIT + b" Error: none'\n")
+    assert not seen.tallies and not seen.last_error
+    assert found(before + b"x'\n" + HIT + b"\n").tallies["link"].hits[0].line == 2
