@@ -20,8 +20,8 @@ from itertools import islice
 
 Note = Callable[[str, str], None]
 
-#: Words that no machine's name may take the place of. A machine that is called so is masked only where
-#: nothing but a machine's name can stand.
+#: Words that no machine's name may take the place of: a machine that is called so keeps its name, which says
+#: nothing of whose it is.
 _WORDS = frozenset((
     "access", "active", "admin", "all", "amd", "any", "app", "arm", "auto", "base", "bash", "bin", "build",
     "cache", "check", "child", "client", "cluster", "code", "compute", "conda", "config", "container", "core",
@@ -300,8 +300,10 @@ _MAIL = rf"""(?<![\w.+%@/:-])[A-Za-z0-9][\w.+%-]{{0,63}}@(?:{_NAME}\.){{1,6}}(?P
     (?![\w@-]|\.\w)"""
 _MAC = r"""(?<![\w:.-])(?:(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}(?![\w:.])
     |(?:[0-9A-Fa-f]{2}-){5}[0-9A-Fa-f]{2}(?![\w.-]))"""
-#: Of the ranges that machines have; `c10::add` would be one too. Or all eight groups.
-_IPV6 = r"""(?<![\w:.])(?:(?=[23][0-9a-fA-F]{3}:|[fF][cdCD][0-9a-fA-F]{2}:|[fF][eE][89abAB][0-9a-fA-F]:)
+#: Of the ranges that machines have; `c10::add` would be one too. Or all eight groups. NCCL has the interface
+#: before an address and a port behind it: `ib0:fe80::1%ib0<0>`.
+_IPV6 = r"""(?:(?<![\w:.])|(?<=[\w:]\w:)(?=[0-9a-fA-F:]{3,39}(?:%[\w.-]{1,16})?<\d))
+    (?:(?=[23][0-9a-fA-F]{3}:|[fF][cdCD][0-9a-fA-F]{2}:|[fF][eE][89abAB][0-9a-fA-F]:)
     (?=[0-9a-fA-F:]*::|(?:[0-9a-fA-F]{1,4}:){7})(?:[0-9a-fA-F]{1,4}::?){1,7}[0-9a-fA-F]{0,4}
     |(?:[0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4})(?:%[\w.-]{1,16})?(?![\w:])"""
 _SERIAL = r"""(?P<before>\b(?:board[ _]?|gpu[ _]?|module[ _]?|chassis[ _]?|system[ _]?)?

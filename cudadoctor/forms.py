@@ -101,6 +101,12 @@ def _not_by_name(found: re.Match[str]) -> str:
     return _all_unless(named(name) in enough and is_secret(name, value), found)
 
 
+def _piece_of_text(found: re.Match[str]) -> str:
+    """The tokens of a model's configuration are pieces of text: "eos_token": "</s>"."""
+    name = found["name"]
+    return _all_unless(not name.lower().endswith("token") or bool(named(name)), found)
+
+
 def _no_password(found: re.Match[str]) -> str:
     """The place of a password in .pgpass is that of a column in many an error message."""
     return _all_unless(".py:" not in found[0] and SECRET not in found["secret"], found)
@@ -234,10 +240,32 @@ def _values() -> tuple[_Form, ...]:
         _Form(
             "",
             (":",),
-            rf"""(?<!\\)(?P<q>\\{{0,8}}(?:(?P<double>")|'))[\w.-]{{0,80}}?(?:{_NAME}|authorization)(?P=q)
+            rf"""(?<!\\)(?P<q>\\{{0,8}}(?:(?P<double>")|'))
+            (?P<name>[\w.-]{{0,80}}?(?:{_NAME}|authorization))(?P=q)
             \s{{0,9}}:\s{{0,9}}(?P=q)(?!{_HERE})(?!{_HARMLESS}(?P=q))
             (?P<secret>(?(double)[^"\\]+|[^"'\\]+))(?=(?P=q))""",
             insensitive,
+            _piece_of_text,
+        ),
+        # 'name': "value", as Python writes a value that has a ' in it.
+        _Form(
+            "",
+            (":",),
+            rf"""'[\w.-]{{0,80}}?(?:{_NAME}|authorization)'\s{{0,9}}:\s{{0,9}}
+            "(?!{_HERE})(?P<secret>[^"\\]+)(?=")""",
+            insensitive,
+        ),
+        # "name": ["value", "value"], and name=['value'] of a Namespace: vLLM logs its --api-key so. One more
+        # value is found each time.
+        _Form(
+            "",
+            ("[",),
+            rf"""(?<![\w.-])(?P<name>[\w.-]{{0,80}}?{_NAME})
+            (?:\\{{0,8}}["']\s{{0,9}}:|\s{{0,3}}=)\s{{0,9}}\[\s{{0,9}}
+            (?:\\{{0,8}}["']{_HERE}\\{{0,8}}["']\s{{0,9}},\s{{0,9}}){{0,99}}
+            (?P<q>\\{{0,8}}["'])(?!{_HERE})(?P<secret>[^"'\\]+)(?=(?P=q))""",
+            insensitive,
+            _piece_of_text,
         ),
         # Of a login to a registry, as docker keeps it: base64, which has more in it than a word.
         _Form(
@@ -267,7 +295,8 @@ def _values() -> tuple[_Form, ...]:
             ("=",),
             rf"""{_NAME}\s*=\s*(?!=|["']?{_HERE})
             (?P<secret>"(?!{_HARMLESS}")[^"\\,:}}\]]+" | '(?!{_HARMLESS}')[^'"\\,:}}\]]+'
-              | (?:\\?["'](?![}}\]:]))? (?!{_HARMLESS}(?:[\s"',;&\\]|$)) (?:[^\s"',;&\\]|\\[^\s"'])+ )""",
+              | (?:\\?["'](?![}}\]:]))? (?!\[\\?["'])
+                (?!{_HARMLESS}(?:[\s"',;&\\]|$)) (?:[^\s"',;&\\]|\\[^\s"'])+ )""",
             insensitive,
             _rest_of_path,
         ),

@@ -34,9 +34,10 @@ _IMPERSONAL = frozenset((
 #: Words that probes and checks put into paths themselves. A user who is called like one of them has the home
 #: folder masked and nothing else, or the folders of a toolkit would be renamed.
 _TECHNICAL = frozenset((
-    "bin", "compat", "data", "dist-packages", "env", "envs", "etc", "flashinfer", "home", "hpc_sdk",
-    "include", "jit", "lib", "lib64", "local", "mnt", "nvcc", "nvidia", "opt", "pkgs", "scratch", "share",
-    "site-packages", "src", "stubs", "targets", "tmp", "torch", "triton", "usr", "var", "venv",
+    "bin", "cache", "compat", "data", "dist-packages", "env", "envs", "etc", "flashinfer", "home", "hpc_sdk",
+    "huggingface", "include", "jit", "lib", "lib64", "local", "mnt", "ninja", "nvcc", "nvidia", "opt", "pkgs",
+    "ray", "scratch", "share", "site-packages", "src", "stubs", "targets", "tmp", "torch", "triton", "usr",
+    "uv", "var", "venv", "vllm",
 ))  # fmt: skip
 _TECHNICAL_FORM = r"(?:lib|cu|cuda|python|gcc|clang|llvm|conda|x86_64|aarch64|sbsa)[\d.-]*(?:linux.*)?"
 _SYSTEM_FOLDERS = (
@@ -214,8 +215,9 @@ class Redactor:
     def _impersonal(self, text: str) -> str:
         if self._pattern is not None and self._user in text:
             text = self._pattern.sub(self._replace, text)
-        if self._thorough and ("home/" in text or "Users/" in text or "USER" in text or "LOGNAME" in text):
+        if self._thorough and any(mark in text for mark in _PEOPLE):
             text = re.sub(_ANYBODY, self._anybody, text)
+            text = re.sub(_ON_WINDOWS, self._anybody, text)
         return text
 
     def _replace(self, match: re.Match[str]) -> str:
@@ -331,11 +333,14 @@ def in_shell(command: str, home: str) -> str:
 
 
 def _paths(home: str, user: str) -> re.Pattern[str]:
-    """Return the pattern of the home folder, and of the user's name as one component of any other path."""
+    """Return the pattern of the home folder, and of the user's name: in any other path, and in a login."""
     whole, name = re.escape(home), re.escape(user)
     if len(user) < 2 or user in _TECHNICAL or re.fullmatch(_TECHNICAL_FORM, user):
         return re.compile(rf"(?P<home>{whole}){_END}")
-    return re.compile(rf"(?P<home>{whole}){_END}|(?:(?<=[/~])|(?<=/torchinductor_)){name}{_END}")
+    # Below site-packages are the names of packages.
+    place = r"(?:(?<=[/~])(?<!-packages/)|(?<=/torchinductor_))"
+    login = rf"(?<![\w.+/@:-]){name}(?=@[\w.-]+:)"
+    return re.compile(rf"(?P<home>{whole}){_END}|{place}{name}{_END}|{login}")
 
 
 def _gather(value: Any, texts: dict[str, None], keys: dict[str, None]) -> None:
@@ -413,11 +418,15 @@ _ADDRESS_OPTIONS = (
     "--host", "--data-parallel-address", "--data-parallel-rpc-address", "--master-addr", "--node-ip-address",
 )  # fmt: skip
 _EVERYBODY = frozenset(("", "0.0.0.0", "127.0.0.1", "localhost", "::", "::1", "None", SECRET))
-#: Where a user's name stands for sure: a home folder, or the variable that holds it.
+#: Where a user's name stands for sure: a home folder, torch's cache, `id`, or the variable that holds it.
 _ANYBODY = (
-    r"(?P<before>/(?:home|Users|export/home|data/home|nfs/home|mnt/home)/"
-    r"|\b(?:USER|LOGNAME|USERNAME|SUDO_USER)=)(?P<user>[A-Za-z_][\w.-]{0,63}?)(?![\w-]|\.\w)"
+    r"(?P<before>/(?:home|Users|(?:data|export|mnt|net|nfs)/(?:home|users))/|/torchinductor_"
+    r"|\b(?:USER|LOGNAME|USERNAME|SUDO_USER)=|\b[ug]id=\d{1,10}\()"
+    r"(?P<user>[A-Za-z_][\w.-]{0,63}?)(?![\w-]|\.\w)"
 )
+#: There a name may have spaces in it.
+_ON_WINDOWS = r"(?P<before>\b[A-Za-z]:\\{1,4}Users\\{1,4})(?P<user>[^\\/:*?\"<>|\r\n]{1,64})(?=\\)"
+_PEOPLE = ("home/", "Users", "users/", "USER", "LOGNAME", "torchinductor_", "id=")  #: one is where those are
 _LOGIN = r"(?P<before>(?<=//)|(?<![\w.+/@:\]-]))(?P<user>[A-Za-z_][\w.-]{0,63})(?=@\[(?:host|ip)[v6:\d-]*\])"
 _PLAIN = r"[a-z]+(?:[-_][a-z]+)*"  #: a word of small letters, as kinds and names of checks are
 _OWN_WORD = r"[A-Za-z]+(?:[-_][A-Za-z]+)*"  #: what a field that takes few values takes

@@ -16,6 +16,8 @@ from cudadoctor.declare import Check, check
 from cudadoctor.engine import examine
 from cudadoctor.facts import (
     Builds,
+    BuildTool,
+    BuildTools,
     BuiltFor,
     CacheFolder,
     Caches,
@@ -413,9 +415,19 @@ def test_paths_are_compared_from_the_places_of_each_machine() -> None:
     assert b.here(a.plain("/home/ada/a/lib:/home/ada/x")) == "/opt/b/lib:/root/x"
 
 
-def test_masked_names_are_the_same_whatever_their_numbers() -> None:
-    first, second = (environ(HF_ENDPOINT=f"http://[host-{number}]:8000/x") for number in (1, 2))
+@pytest.mark.parametrize("kind", ["host-", "ip-", "ipv6:"])
+def test_masked_names_are_the_same_whatever_their_numbers(kind: str) -> None:
+    first, second = (environ(HF_ENDPOINT=f"http://[{kind}{number}]:8000/x") for number in (1, 2))
     assert told({"environ": first}, {"environ": second}) == {}
+
+
+def test_a_program_of_unknown_version_is_told_by_its_place_and_not_compared_by_it() -> None:
+    first, second, third = (
+        {"tools": BuildTools({"ninja": tool}, "")}
+        for tool in (BuildTool("/env/bin/ninja", "1.13.2"), BuildTool("/a/ninja"), BuildTool("/b/ninja"))
+    )
+    assert told(first, second) == {"ninja": ("1.13.2", "/a/ninja, of unknown version")}
+    assert told(second, third) == {}
 
 
 def test_a_place_that_everybody_has_is_no_place_of_ones_own() -> None:
@@ -627,11 +639,14 @@ def test_a_conda_package_is_brought_by_conda_from_its_channel() -> None:
 def test_a_variable_is_set_as_a_has_it_from_bs_own_places() -> None:
     site = "/opt/my env/lib/python3.12/site-packages"
     moved = structs.replace(target(), prefix="/opt/my env", site_packages=(site,))
-    first = environ(CUDA_HOME=PREFIX, HF_HOME="[secret]", CONDA_PREFIX=PREFIX)
+    first = environ(
+        CUDA_HOME=PREFIX, HF_HOME="[secret]", HF_ENDPOINT="http://[ipv6:1]:80", CONDA_PREFIX=PREFIX
+    )
     found = commands({"environ": first}, {"environ": environ(CPATH="/x"), "target": moved})
     assert found == {
         "CUDA_HOME": "export CUDA_HOME='/opt/my env'",
         "HF_HOME": "",
+        "HF_ENDPOINT": "",
         "CONDA_PREFIX": "",
         "CPATH": "unset CPATH",
     }

@@ -124,6 +124,11 @@ def verdict(judged: Facts) -> Failed:
         ("{'hf_token': 'x'}", "{'hf_token': '[secret]'}"),
         (r'"{\"aws_secret_access_key\":\"v\"}"', r'"{\"aws_secret_access_key\":\"[secret]\"}"'),
         (r'{\\\"secret\\\": \\\"v\\\"}', r'{\\\"secret\\\": \\\"[secret]\\\"}'),
+        ("{'password': \"it's me\", 'n': 1}", "{'password': \"[secret]\", 'n': 1}"),
+        ("{'api_key': ['k1', 'k2'], 'n': 1}", "{'api_key': ['[secret]', '[secret]'], 'n': 1}"),
+        ('{"hf_token": ["k1","k2"]}', '{"hf_token": ["[secret]","[secret]"]}'),
+        (r'"{\"api_key\": [\"k1\"]}"', r'"{\"api_key\": [\"[secret]\"]}"'),
+        ("Namespace(api_key=['k1', 'k2'], n=1)", "Namespace(api_key=['[secret]', '[secret]'], n=1)"),
         ("serve m --ray-secret abc1 --port 80", "serve m --ray-secret [secret] --port 80"),
         ("curl -H 'Authorization: canary1' x", "curl -H 'Authorization: [secret]' x"),
         ("X-Api-Key: canary1", "X-Api-Key: [secret]"),
@@ -155,6 +160,7 @@ def test_a_secret_is_masked(text: str, masked: str) -> None:
         "bypass=yes bearer of bad news",
         "c++ -shared -L/usr/local/cuda/lib64/stubs -lcudart -Wl,-rpath=/opt/x",
         "/proc/123/fd/4",
+        "{'eos_token': '</s>', 'pad_token': ['<pad>'], 'stop_tokens': ['a'], 'api_key': None}",
         '{"tokenizer": "m", "max_tokens": "8", "eos_token_id": "2", "monkey": "x", "bypass": "y"}',
         "BYPASS=yes-1 COMPASS=north MONKEY=x OLDPWD=/x PWD=/y",
         "--hf-token is given, --api-key takes a value; --max-num-batched-tokens 8192",
@@ -238,6 +244,14 @@ def test_redacted_facts_of_a_user_with_an_awkward_name_are_judged_alike(user: st
         verdict(redactor.value(seen))
         == redactor.value(Report(Tool("", ""), "", seen.target, seen, (verdict(seen),))).outcomes[0]
     )
+
+
+@pytest.mark.parametrize("user", ["vllm", "ray", "ninja", "hydra"])
+def test_a_user_who_is_called_like_a_package_renames_none(user: str) -> None:
+    redactor = Redactor(f"/home/{user}")
+    below = "lib/python3.12/site-packages"
+    assert redactor.text(f"/opt/{below}/{user}/x.py") == f"/opt/{below}/{user}/x.py"
+    assert redactor.text(f"/home/{user}/{below}/{user}/x.py") == f"/home/user/{below}/{user}/x.py"
 
 
 def test_two_users_never_become_one() -> None:

@@ -60,6 +60,7 @@ def test_an_address_is_masked_where_the_text_says_that_it_is_one(text: str, mask
         "https://download.pytorch.org/whl/cu130 https://pypi.org/simple", "tokenizer@libtok.so",
         "00:00:00:00:00:00", "serial execution: off1234", "flow.py:123 and model.cc:45:12: error",
         "https://user.github.io/x https://docs.vllm.ai/en/latest",
+        "pid=3(x) uid=0(root) /tmp/torchinductor_root/x C:\\Users torchinductor_x c10::add<0> lo:::1<0>",
         "Received 10.3.9.90 as version", "threading.local torch.internal.x numba.core.local",
     ],
 )  # fmt: skip
@@ -75,6 +76,7 @@ def test_a_version_a_symbol_and_what_is_everybodys_stays(text: str) -> None:
         ("host-54:1:2 [0] host-55:1:2 [0]", "[host-1]:1:2 [0] [host-2]:1:2 [0]"),
         ("Nov 21 10:11:12 zeus kernel: NVRM: Xid", "Nov 21 10:11:12 [host-1] kernel: NVRM: Xid"),
         ("ada@gpu-node-17:~/x$ ls", "user@[host-1]:~/x$ ls"),
+        ("ada@workstation:~/x$ ls; ada: yes", "user@workstation:~/x$ ls; ada: yes"),
         ("scp bob@ml-box3:/data/x .", "scp user2@[host-1]:/data/x ."),
         ("gpu-node-17.lab.corp.net and gpu-node-17", "[host-1] and [host-1]"),
         ("events.out.17.gpu-node-17.3", "events.out.17.[host-1].3"),
@@ -88,6 +90,14 @@ def test_a_version_a_symbol_and_what_is_everybodys_stays(text: str) -> None:
         ("USER=ada LOGNAME=bob", "USER=user LOGNAME=user2"),
         ("/home/bob/x /home/eve/x /home/bob/y", "/home/user2/x /home/user3/x /home/user2/y"),
         ("/Users/bob/x", "/Users/user2/x"),
+        ("/nfs/users/bob/x", "/nfs/users/user2/x"),
+        (r"C:\Users\Bob Roe\x and C:\\Users\\eve\\x", r"C:\Users\user2\x and C:\\Users\\user3\\x"),
+        (
+            "/tmp/torchinductor_bob/x /tmp/torchinductor_ada/x",
+            "/tmp/torchinductor_user2/x /tmp/torchinductor_user/x",
+        ),
+        ("uid=1001(bob) gid=1001(lab)", "uid=1001(user2) gid=1001(user3)"),
+        ("Using [0]ib0:fe80::a236:9fff:fe12:3456%ib0<0>", "Using [0]ib0:[ipv6:1]<0>"),
     ],
 )
 def test_a_machine_and_its_users_are_masked_in_a_log(text: str, masked: str) -> None:

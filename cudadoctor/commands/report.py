@@ -14,6 +14,7 @@ from cudadoctor.redact import Masked, for_facts
 from cudadoctor.render.markdown import code
 from cudadoctor.render.ticket import ticket
 from cudadoctor.report import encode
+from cudadoctor.show import visible
 
 #: What --output writes: the block, the report, and what the log tells.
 FILES = ("report.md", "report.json", "explanation.json")
@@ -21,9 +22,10 @@ FILES = ("report.md", "report.json", "explanation.json")
 
 def run(options: argparse.Namespace) -> int:
     """Look, judge, and print or write; return what `check` would return."""
+    _refuse(options)
     if options.output:
-        _must_be_free(options.output)
-    if options.argv and not options.facts:
+        _prepare(options.output)
+    if options.argv:
         from cudadoctor.commands.preflight import asked_for
 
         options.asked = asked_for(options)
@@ -44,21 +46,42 @@ def run(options: argparse.Namespace) -> int:
     return report.exit_code(check.threshold(options.fail_on or config.fail_on))
 
 
+def _refuse(options: argparse.Namespace) -> None:
+    """Refuse what cannot be meant."""
+    if options.facts == options.log == "-":
+        raise UserMistake("only one of --facts and --log can be read from stdin")
+    if options.facts and options.argv:
+        raise UserMistake("a saved report has the launch that it is about: none can be given with --facts")
+
+
 def _masked(masked: Masked, named: bool) -> list[str]:
     """Return how many values were masked, and where asked for of which kinds."""
     if not masked.total:
         return []
     said = f"{masked.total} value{'s' if masked.total > 1 else ''} masked"
-    return [f"{said}: {', '.join(map(code, masked.names()))}" if named else said]
+    if not named:
+        return [said]
+    names = masked.names()
+    more = f", and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return [f"{said}: {', '.join(map(code, names[:_MOST_NAMES]))}{more}"]
 
 
-def _must_be_free(folder: str) -> None:
-    """Refuse to write over a file, before minutes are spent on what goes into it."""
+_MOST_NAMES = 100  #: of what was masked: a log can hold any number
+
+
+def _prepare(folder: str) -> None:
+    """Make the folder, and refuse to write over a file, before minutes are spent on what goes into it."""
     for name in FILES:
         if os.path.lexists(os.path.join(folder, name)):
             raise UserMistake(f"--output {folder}: {name} is there already")
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise UserMistake(f"--output {folder}: is not a folder")
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise UserMistake(f"--output {folder}: {getattr(error, 'strerror', None) or error}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserMistake(f"--output {folder}: cannot be written to")
 
 
 def _write(folder: str, block: str, data: bytes, told: Explanation | None) -> None:
@@ -68,11 +91,10 @@ def _write(folder: str, block: str, data: bytes, told: Explanation | None) -> No
         encode(told) + b"\n" if told else None,
     )
     try:
-        os.makedirs(folder, exist_ok=True)
         for name, content in zip(FILES, contents, strict=True):
             if content is not None:
                 with open(os.path.join(folder, name), "xb") as stream:
                     stream.write(content)
-                print(os.path.join(folder, name))
+                print(visible(os.path.join(folder, name)))
     except OSError as error:
         raise UserMistake(f"--output {folder}: {error.strerror or error}") from None

@@ -22,9 +22,8 @@ _RELEASE = re.compile(r"\d+(?:\.\d+)*(?:(?:a|b|rc|\.post)\d+)?")
 _CHANNEL = re.compile(r"(?:https?://)?[\w./-]+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VARIABLE = re.compile(r"[A-Za-z_]\w*")
-_MASKED = re.compile(
-    r"\[[a-z]+(?:-\d+)?\]"
-)  #: what stands in the place of a secret or a name: [secret], [host-1]
+#: What stands in the place of a secret or a name, with its number or without: [secret], [host-1], [ipv6].
+_MASKED = re.compile(r"\[(?:[a-z]+|ipv6)(?:[-:]\d+)?\]")
 #: Kinds of environments that no lock file and no system says what is in.
 _FREE = frozenset(("venv", "virtualenv", "uv", "conda"))
 #: Variables that are an environment's own: its activation sets them.

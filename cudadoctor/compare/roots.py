@@ -18,8 +18,8 @@ _START = r"(?:(?<![\w.{}~-])|(?<=-[LI]))"
 _END = r"(?![\w-]|\.\w)"
 _TOKEN = re.compile(r"\{[a-z]+(?: #\d+)?\}")
 _HOME = re.compile(r"/(?:home|Users)/[^/]+|/root")
-#: What stands for a masked name, [host-1]: another report may have numbered the same one otherwise.
-_NUMBERED = re.compile(r"\[([a-z]+)-\d+\]")
+#: What stands for a masked name, [host-1] or [ipv6:1]: another report may have another number for it.
+_NUMBERED = re.compile(r"\[([a-z]+|ipv6)[-:]\d+\]")
 _SCRIPTED = re.compile(r"(?<=cpython-)3\d+(?=-)")  #: of an extension's name, as in _C.cpython-312-x86_64
 
 

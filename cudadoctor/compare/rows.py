@@ -109,14 +109,6 @@ def _title(value: Struct) -> str:
     return next((field for field in _TITLES if getattr(value, field, "") not in ("", 0)), "")
 
 
-def _row(about: str, value: Any, shown: str, roots: Roots, absent: str) -> Row:
-    compared = value if isinstance(value, (bool, int, float)) else roots.plain(shown)
-    key = roots.plain(about)
-    return Row(
-        key, compared, shown, about, tuple(part for part in key.split(": ")[1:] if "/" in part), "", absent
-    )
-
-
 def _said(value: Any, field: str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"

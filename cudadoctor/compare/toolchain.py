@@ -102,7 +102,9 @@ def tools(section: BuildTools, roots: Roots) -> Iterator[Row]:
     for name, each in section.tools.items():
         if each.path or each.elsewhere:
             told = each.version or ("there" if each.path else f"not on PATH, but at {each.elsewhere}")
-            yield Row(name, roots.plain(told), told, name, (name,), "build tools", "missing")
+            # Without a version its place is told, and not compared.
+            shown = told if told != "there" else f"{each.path}, of unknown version"
+            yield Row(name, roots.plain(told), shown, name, (name,), "build tools", "missing")
     if section.python_header:
         yield Row("Python.h", 1, "there", "Python.h", ("python.h",), "", "missing")
 

@@ -204,7 +204,7 @@ def text(
             _text_line(page, line)
         page.blank()
     for note in _notes(parts, difference, verbose):
-        page.text([], _uncommanding(page.shown(note)), "dim", 0)
+        page.text([], page.shown(note), "dim", 0)
     page.line([(_summary(difference), "green" if difference.same else "")])
 
 
@@ -223,18 +223,13 @@ def _turn(page: Page, turn: Turned) -> None:
 
 
 def _text_line(page: Page, line: _Line) -> None:
-    what = _uncommanding(page.shown(line.what))
+    what = page.shown(line.what)
     said = " -> ".join(map(page.shown, line.said)) if len(line.said) > 1 else page.shown(line.said[0])
-    colon = "" if len(line.said) > 1 else ":"
+    behind = "  " if len(line.said) > 1 else ": "
     aside = f"({page.shown(line.aside)})" if line.aside else ""
-    page.text([(f"  {what}{colon}  " if not colon else f"  {what}: ", "")], said, "", 6, aside)
+    page.text([(f"  {what}{behind}", "")], said, "", 6, aside)
     if line.command:
         page.labelled("A has", page.command(line.command), whole=True)
-
-
-def _uncommanding(text: str) -> str:
-    """Return a text to begin a line with: `::error::` is a command there to who runs a workflow."""
-    return f"\\x3a{text[1:]}" if text.startswith("::") else text
 
 
 # --- as Markdown --------------------------------------------------------------------------------------------

@@ -38,6 +38,11 @@ EXAMPLES = (
     ),
     ("A report that can be judged elsewhere:", "cudadoctor check --format json > report.json"),
     ("The same verdicts on another machine:", "cudadoctor check --facts report.json"),
+    (
+        "The cause in a log, and all that a maintainer needs, without your secrets:",
+        "cudadoctor explain serve.log; cudadoctor report --log serve.log > ticket.md",
+    ),
+    ("What the machine that works has otherwise:", "cudadoctor diff works.json broken.json"),
     ("This page:", "cudadoctor man | man -l -"),
 )
 

@@ -128,7 +128,7 @@ class Page:
 
 
 def _uncommanding(segments: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return a line that GitHub's runner takes for a text: one that begins with `::` it obeys, blanks or not."""
+    """Return a line that GitHub's runner takes for text: one with `::` behind blanks it would obey."""
     if not "".join(text for text, _ in segments).lstrip().startswith("::"):
         return segments
     at = next(number for number, (text, _) in enumerate(segments) if text.strip())

@@ -1,16 +1,17 @@
 """A report as one block of Markdown for a ticket: findings first, then what a maintainer asks for next.
 
-What does not fit into a ticket is left out from the end, and said. Everything that is not plainly a word
-stands in a code span or a fenced block, as in `markdown`.
+What does not fit into a ticket is left out, details before findings, and said. Everything that is not plainly
+a word stands in a code span or a fenced block, as in `markdown`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 
 from cudadoctor.explain.model import Explanation, Seen
-from cudadoctor.facts import Compilers, Driver, Environ, Machine, Packages, Toolkits
+from cudadoctor.facts import Compilers, Driver, Environ, Launch, Machine, Packages, Toolkits
 from cudadoctor.render import common
 from cudadoctor.render.markdown import code, folded, foot, prose, verdicts
 from cudadoctor.report import Report
@@ -27,7 +28,7 @@ _STACK = re.compile(
 #: Variables that change what the stack does.
 _TELLING = re.compile(
     r"CUDA|NVIDIA|NCCL|VLLM|TORCH|PYTORCH|FLASHINFER|TRITON|NVTE|NVSHMEM|LD_|LIBRARY_PATH|CPATH|C_INCLUDE|CPLUS"
-    r"|^CC$|^CXX$|FLAGS|^PATH$|PYTHON|VIRTUAL_ENV|CONDA_PREFIX|^HF_|XDG_CACHE|TMPDIR|MAX_JOBS|OMP_|RAY_|UV_|PIP_"
+    r"|^CC$|^CXX$|FLAGS|PYTHON|VIRTUAL_ENV|CONDA_PREFIX|^HF_|XDG_CACHE|TMPDIR|MAX_JOBS|OMP_|RAY_|UV_|PIP_"
 )
 _MOST_LINES = 400
 
@@ -37,45 +38,80 @@ def ticket(report: Report, told: Explanation | None, data: bytes, masked: Sequen
 
     `data` is the report's JSON; `masked` says what was masked, one line each.
     """
-    parts = ["\n".join(verdicts(report)) + "\n"]
-    if told is not None:
-        parts.append("\n".join(_log(told, common.home_of(report))) + "\n")
-    parts.append(_folded("Environment", _environment(report)))
-    parts.append(_folded("Variables", _variables(report)))
-    parts.append(_folded("Packages", _packages(report)))
-    parts.append("\n".join(folded(report)).lstrip() + "\n")
+    parts = {
+        "Findings": "\n".join(verdicts(report)) + "\n",
+        _LOG: "\n".join(_log(told, common.home_of(report))) + "\n" if told is not None else "",
+        "Environment": _folded("Environment", _environment(report)),
+        "Variables": _folded("Variables", _variables(report)),
+        "Packages": _folded("Packages", _packages(report)),
+        "Checks": "\n".join(folded(report)).lstrip() + "\n",
+    }
     last = "\n".join([*(masked or ["nothing was masked"]), "", foot(report)]) + "\n"
-    return _fitted([part for part in parts if part.strip()], _json(data), last)
+    return _fitted({title: part for title, part in parts.items() if part.strip()}, _json(data), last)
 
 
-def _fitted(parts: Sequence[str], data: str, last: str) -> str:
-    """Return as many parts, from the first on, as a ticket holds."""
-    whole = "\n".join([*parts, data, last])
+_LOG = "Log"
+
+
+def _fitted(parts: Mapping[str, str], data: str, last: str) -> str:
+    """Return as much as a ticket holds, the first parts first. A folded part is whole or left out."""
+    whole = "\n".join([*parts.values(), data, last])
     if len(whole) <= LIMIT:
         return whole
-    note = (
+    kept: list[str] = []
+    left: list[str] = []
+    room = LIMIT - _NOTES - len(last)
+    for title, part in parts.items():
+        # What one reads of a machine in a ticket is asked for more often than a log's tenth cause.
+        most = room if title != _LOG else max(room - sum(map(len, parts.values())) + len(part), room // 2)
+        shown = part if len(part) < most else "" if part.startswith("<details>") else _cut(part, most)
+        kept.append(shown)
+        left += [] if shown else [title]
+        room -= len(shown) + 1
+    notes = [
         f"The JSON of this report ({len(data) // 1024 + 1} KiB) is too long for a ticket: attach "
         f"{code('report.json')}, which {code('cudadoctor report --output DIR')} writes.\n"
-    )
-    kept: list[str] = []
-    room = LIMIT - len(note) - len(last)
-    for part in parts:
-        if len(part) > room:
-            kept.append(_cut(part, room))
-            break
-        kept.append(part)
-        room -= len(part) + 1
-    return "\n".join([*filter(None, kept), note, last])
+    ]
+    if left:
+        notes.append(f"Left out, being too long as well: {', '.join(left)}.\n")
+    return "\n".join([*filter(None, kept), *notes, last])
 
 
-_CUT = "\n\n(cut here: too long for a ticket)\n"
+_NOTES = 400  #: characters that the notes on what was left out need
+_CUT = "\n(cut: too long for a ticket)\n"
+_LONGEST = 4000  #: of a line that is told where there is no room for all
 
 
 def _cut(part: str, room: int) -> str:
-    """Return the start of a part, whole lines only; "" for a folded one, which would stay open."""
-    if room < len(_CUT) + 200 or "<details>" in part[:room]:
-        return ""
-    return part[: room - len(_CUT)].rpartition("\n")[0] + _CUT
+    """Return a part that is not folded, of its entries the first line before the details of any."""
+    room -= len(_CUT)
+    entries = []
+    for head, details in _entries(part):
+        head = head if len(head) <= _LONGEST else _short(head)
+        if len(head) + 1 > room:
+            break
+        entries.append((head, details))
+        room -= len(head) + 1
+    kept: list[str] = []
+    for head, details in entries:
+        if len(details) > room:
+            details = "\n" if details.endswith("\n") else ""  # the empty line before a heading
+        kept.append(head + details)
+        room -= len(details)
+    return "\n".join(kept) + "\n" + _CUT
+
+
+def _entries(part: str) -> Iterator[tuple[str, str]]:
+    """Yield each line that is not set in, with what is below it and set in, among that its fenced block."""
+    for entry in re.split(r"\n(?=\S)", part.rstrip("\n")):
+        head, break_, details = entry.partition("\n")
+        yield head, break_ + details
+
+
+def _short(head: str) -> str:
+    """Return the start of a line that is too long to be shown, up to what it is about."""
+    about = re.match(r"- [^`]*(?:`[^`]+`)?:(?= )", head)
+    return f"{about[0] if about else '-'} (too long to show)"
 
 
 def _log(told: Explanation, home: str) -> Iterator[str]:
@@ -98,7 +134,7 @@ def _log(told: Explanation, home: str) -> Iterator[str]:
 def _cause(log: str, seen: Seen, home: str) -> Iterator[str]:
     yield f"- {code(f'{log}:{seen.line}')}: {prose(seen.title)} ({code(seen.cause)})"
     if seen.here is not None:
-        check = f" by {code(seen.here.check)}" if seen.here.check else ""
+        check = f" ({code(seen.here.check)})" if seen.here.check else ""
         yield f"  - here: {seen.here.verdict}{check}: {prose(common.tilde(seen.here.says, home))}"
         for each in seen.here.evidence:
             yield f"  - seen: {code(common.tilde(each, home))}"
@@ -131,8 +167,14 @@ def _folded(title: str, lines: Sequence[str], kind: str = "text") -> str:
 
 def _environment(report: Report) -> list[str]:
     """Return what of the machine, compilers, toolkits and driver a maintainer asks for."""
-    lines = [f"{head.label}: {', '.join(head.parts)}" for head in common.heads(report)]
+    heads = list(common.heads(report))
+    lines = [f"{head.label}: {', '.join(head.parts)}" for head in heads]
     facts = report.facts
+    if isinstance(facts.launch, Launch):
+        lines.append(f"Command: {shlex.join(facts.launch.argv)}")
+        lines += [f"Command sets: {name}={each.value}" for name, each in facts.launch.variables.items()]
+    if not any(head.label == "GPU" for head in heads) and isinstance(facts.driver, Driver):
+        lines.append("GPU: no trace of one")
     if isinstance(facts.machine, Machine):
         lines.append(f"System: {', '.join(_machine(facts.machine))}")
     if isinstance(facts.compilers, Compilers):
@@ -163,11 +205,10 @@ def _variables(report: Report) -> list[str]:
     environ = report.facts.environ
     if not isinstance(environ, Environ):
         return []
-    return [
-        visible(f"{name}={variable.value}")
-        for name, variable in sorted(environ.variables.items())
-        if _TELLING.search(name)
-    ]
+    told = {name: each.value for name, each in environ.variables.items() if _TELLING.search(name)}
+    if environ.path:
+        told["PATH"] = ":".join(environ.path)
+    return [visible(f"{name}={value}") for name, value in sorted(told.items())]
 
 
 def _packages(report: Report) -> list[str]:

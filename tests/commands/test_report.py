@@ -77,14 +77,35 @@ def test_output_writes_the_block_and_the_whole_report_and_never_over_a_file(
 
 
 def test_a_folder_that_cannot_be_made_is_one_line_before_anything_is_looked_at(patient: Path) -> None:
-    ran = run("report", "--prefix", str(patient), "--output", "/proc/none/x")
+    ran = run("report", "--prefix", str(patient), "--output", "/proc/none/x", "--log", "/nowhere.log")
     assert ran.returncode == 2 and ran.stderr.count("\n") == 1 and not ran.stdout
+    assert "/proc/none/x" in ran.stderr and "nowhere.log" not in ran.stderr
+
+
+def test_show_masked_names_no_more_than_a_ticket_has_room_for(patient: Path) -> None:
+    saved = json.loads(run("check", "--prefix", str(patient), "--no-config", "--format", "json").stdout)
+    variables = saved["facts"]["environ"]["variables"]
+    for number in range(400):
+        name = f"VLLM_{number}_{'LONG_' * 30}API_KEY"
+        variables[name] = {"value": f"x{number}secret", "origin": "environment"}
+    ran = run("report", "--facts", "-", "--no-config", "--show-masked", stdin=json.dumps(saved))
+    assert len(ran.stdout) < GITHUB and "x7secret" not in ran.stdout
+    assert re.search(r"^400 values masked: `VLLM_0_LONG_.*, and 300 more$", ran.stdout, re.MULTILINE)
 
 
 def test_a_saved_report_can_be_made_into_a_ticket(patient: Path) -> None:
     saved = run("check", "--prefix", str(patient), "--no-config", "--format", "json").stdout
     ran = run("report", "--facts", "-", "--no-config", stdin=saved)
     assert "judged from a saved file" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    "given", [("--facts", "-", "--log", "-"), ("--facts", "x.json", "--", "vllm", "serve", "m")]
+)
+def test_what_cannot_be_meant_is_one_line(given: tuple[str, ...]) -> None:
+    ran = run("report", *given, stdin="{}")
+    assert ran.returncode == 2 and ran.stderr.count("\n") == 1 and not ran.stdout
+    assert "--facts" in ran.stderr and "JSON" not in ran.stderr
 
 
 def test_whatever_a_log_holds_stays_inside_its_block(patient: Path, log: Path) -> None:
