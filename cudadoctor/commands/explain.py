@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import structs
 
 from cudadoctor.commands.check import choose
-from cudadoctor.commands.look import Waiting, facts_for, machine_names
+from cudadoctor.commands.look import Waiting, facts_for, machine_names, must_name_no_launch
 from cudadoctor.config import load_config
 from cudadoctor.engine import examine, needed
 from cudadoctor.explain.cause import explain
@@ -21,6 +21,7 @@ from cudadoctor.explain.scan import scan
 from cudadoctor.explain.signatures import rows
 from cudadoctor.explain.source import blocks
 from cudadoctor.facts import Facts, Machine, Target
+from cudadoctor.mistakes import UserMistake
 from cudadoctor.outcomes import Outcome
 from cudadoctor.redact import Redactor, for_facts
 from cudadoctor.registry import load
@@ -29,6 +30,10 @@ from cudadoctor.report import Report, encode
 
 def run(options: argparse.Namespace) -> int:
     """Explain the log and print; return 1 where a cause was found."""
+    if options.facts:
+        must_name_no_launch(options)
+    if options.facts == options.log == "-":
+        raise UserMistake("only one of LOG and --facts can be read from stdin")
     told = read(options.log)
     facts: Facts | None = None
     if not options.no_check and told.root is not None:

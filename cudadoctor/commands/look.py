@@ -47,6 +47,12 @@ def facts_for(options: argparse.Namespace, wanted: Iterable[str], host: Host | N
         raise UserMistake(str(problem)) from None
 
 
+def must_name_no_launch(options: argparse.Namespace) -> None:
+    """Refuse a launch beside a saved report."""
+    if options.argv or options.compose or options.dockerfile or options.script:
+        raise UserMistake("a saved report has the launch that it is about: none can be given with --facts")
+
+
 def machine_names(replayed: object = False) -> tuple[str, ...]:
     """Return what this machine is called, to be masked; of a report from elsewhere it is not known."""
     return () if replayed else (os.uname().nodename,)

@@ -6,6 +6,7 @@ import argparse
 import re
 
 from cudadoctor.commands import check
+from cudadoctor.commands.look import must_name_no_launch
 from cudadoctor.knowledge import gpus
 from cudadoctor.mistakes import UserMistake, nearest
 from cudadoctor.probes.target import Asked
@@ -16,6 +17,8 @@ _UNITS = {"gib": 1 << 30, "mib": 1 << 20, "g": 1 << 30, "m": 1 << 20, "gb": 10**
 
 def run(options: argparse.Namespace) -> int:
     """Check and print; return the exit code of `check`."""
+    if options.facts:
+        must_name_no_launch(options)
     options.asked = None if options.facts else asked_for(options)
     return check.run(options)
 

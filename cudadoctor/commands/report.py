@@ -7,7 +7,7 @@ import os
 import sys
 
 from cudadoctor.commands import check, explain
-from cudadoctor.commands.look import machine_names
+from cudadoctor.commands.look import machine_names, must_name_no_launch
 from cudadoctor.explain.model import Explanation
 from cudadoctor.mistakes import UserMistake
 from cudadoctor.redact import Masked, for_facts
@@ -50,8 +50,8 @@ def _refuse(options: argparse.Namespace) -> None:
     """Refuse what cannot be meant."""
     if options.facts == options.log == "-":
         raise UserMistake("only one of --facts and --log can be read from stdin")
-    if options.facts and options.argv:
-        raise UserMistake("a saved report has the launch that it is about: none can be given with --facts")
+    if options.facts:
+        must_name_no_launch(options)
 
 
 def _masked(masked: Masked, named: bool) -> list[str]:

@@ -216,3 +216,16 @@ def test_a_port_that_is_taken_is_confirmed_by_the_launch_and_not_contradicted_wi
     assert "here      unknown:" in run("explain", str(path), *options, *launch).stdout
     without = run("explain", str(path), *options).stdout
     assert "unknown: launch: no launch was given (give its command after --)" in without
+
+
+@pytest.mark.parametrize("argv", (("preflight",), ("explain", "LOG"), ("report",)))
+def test_a_saved_report_and_a_launch_do_not_go_together(log: Path, argv: tuple[str, ...]) -> None:
+    words = [str(log) if word == "LOG" else word for word in argv]
+    ran = run(*words, "--facts", str(log), "--", "vllm", "serve", "m")
+    assert ran.returncode == 2 and ran.stderr.count("\n") == 1
+    assert "launch" in ran.stderr
+
+
+def test_the_log_and_the_report_cannot_both_come_from_stdin() -> None:
+    ran = run("explain", "-", "--facts", "-", stdin="{}")
+    assert ran.returncode == 2 and "only one" in ran.stderr
