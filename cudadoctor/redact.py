@@ -117,7 +117,8 @@ class Redactor:
         personal = home.startswith("/") and user not in _IMPERSONAL and not home.startswith(_SYSTEM_FOLDERS)
         self._user, self._name = user, name
         self._pattern = _paths(home, user) if personal else None
-        self._hosts = tuple(filter(None, hosts))
+        # Shorter ones are never masked: they would be in any text.
+        self._hosts = tuple(host for host in hosts if len(host.partition(".")[0]) >= _SHORTEST_HOST)
         self._thorough = thorough
         self._known: Addresses | None = None
         self._users: dict[str, str] = {}
@@ -286,6 +287,7 @@ class Redactor:
         return known
 
 
+_SHORTEST_HOST = 3
 #: What is masked can uncover what stood in its shadow: a text is gone through until nothing more is found.
 _PASSES = 5
 _BATCH = 32  #: texts that are asked about at once: hardly any holds a secret
