@@ -49,7 +49,7 @@ def cache_not_writable(storage: Storage, hub: Hub, model: Model | None = None) -
     # Of a launch's own model model-cache-not-writable tells more.
     told = model is not None and model.room is not None and model.room.writable is False
     blocked: dict[str, list[StoragePlace]] = {}
-    for place in storage.places:
+    for place in (place for place in storage.places if place.name in _COMES_OF_IT):
         if place.blocked and not (place.name == "hf-hub" and (hub.offline or told)):
             blocked.setdefault(place.blocked, []).append(place)
     for path, places in blocked.items():

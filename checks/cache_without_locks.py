@@ -38,8 +38,9 @@ def cache_without_locks(storage: Storage) -> Iterator[Finding]:
     """
     if not storage.places:
         raise Skip("nothing of the stack is installed that writes to a cache")
-    hit = [place for place in storage.places if place.unlocked and _matters(place, storage)]
     order = list(_COMES_OF_IT)
+    known = [place for place in storage.places if place.name in order]
+    hit = [place for place in known if place.unlocked and _matters(place, storage)]
     hit.sort(key=lambda place: order.index(place.name))
     if hit:
         yield _finding(hit, storage)

@@ -43,7 +43,8 @@ def host_compiler_missing(
         raise Skip(nothing_compiles(packages))
     broken: dict[str, list[CompilerUse]] = {}
     for use in compilers.uses:
-        if use.consumer in active and compilers.compilers[use.command].problem:
+        compiler = compilers.compilers.get(use.command)
+        if use.consumer in active and compiler is not None and compiler.problem:
             broken.setdefault(use.command, []).append(use)
     told = [command for command in broken if compilers.compilers[command].problem != _SLOW]
     for command in told:

@@ -108,7 +108,8 @@ def _not_taken(path: str, objects: SharedObjects) -> str:
 def _foreign(path: str, objects: SharedObjects) -> str:
     """Return what a library that the loader came by is for, where that is not this machine; else ""."""
     keys = [key for key in (*objects.files, *objects.paths) if posixpath.normpath(key) == path]
-    file = next((objects.files[key] for key in (objects.paths.get(key, key) for key in keys) if key), None)
+    real = (objects.paths.get(key, key) for key in keys)
+    file = next((objects.files[key] for key in real if key in objects.files), None)
     loader = objects.loader
     if file is None or loader is None:
         return ""

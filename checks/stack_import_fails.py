@@ -45,6 +45,8 @@ def stack_import_fails(live: Live, driver: Driver, target: Target) -> Iterator[F
     torch, requirements that conflict, the driver. For `float8 types are not supported by dlpack` it is
     `fp8-dlpack-unsupported`. Where none of them has a finding, the last lines are the best hint there is.
     """
+    if not live.stages:
+        raise CannotTell("no stage of the stack was tried")
     failed = [stage for stage in live.stages if stage.ended == "failed" and _counts(stage, driver)]
     for stage in failed:
         yield _finding(stage, live, target)
@@ -63,10 +65,11 @@ def _counts(stage: Stage, driver: Driver) -> bool:
 
 
 def _finding(stage: Stage, live: Live, target: Target) -> Finding:
-    first = Evidence(f"{target.python}: {_DID[stage.name]}", stage.message)
+    did = _DID.get(stage.name, stage.name)
+    first = Evidence(f"{target.python}: {did}", stage.message)
     printed = tuple(Evidence("stderr", line) for line in stage.stderr)
     return Finding(
-        f"{_SAYS[stage.name]}: {stage.message}",
+        f"{_SAYS.get(stage.name, f'{stage.name} fails')}: {stage.message}",
         Severity.WARNING if _is_of_the_moment(stage) else Severity.ERROR,
         (first, *printed, *_strangers(live)),
     )

@@ -102,6 +102,8 @@ def undefined_symbol(
 def _cases(unresolved: Sequence[Unresolved]) -> Iterator[_Case]:
     found: dict[tuple[str, str], list[tuple[UndefinedSymbol, Unresolved]]] = {}
     for each in unresolved:
+        if not each.symbols:  # a file may tell of some without naming any
+            continue
         reason, symbol = min(((_reason(symbol), symbol) for symbol in each.symbols), key=_rank)
         found.setdefault((each.distribution or each.path, reason), []).append((symbol, each))
     for (_, reason), pairs in found.items():
@@ -172,7 +174,9 @@ def _lacking(case: _Case, scene: _Scene) -> Loaded | None:
     """Return the loaded library that should define the symbol, where its name tells which."""
     if case.reason in ("", *_ORDER):
         return None
-    own = next(one for one in scene.imported if one.extension.path == case.libraries[0].extension)
+    own = next((one for one in scene.imported if one.extension.path == case.libraries[0].extension), None)
+    if own is None:
+        return None
     if (named := own.process.named(case.symbol.library)) is not None:
         return named
     stems = ((wheels.stem(one.path.rpartition("/")[2]), one) for one in own.process.loaded)

@@ -312,9 +312,7 @@ def _report_command(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument("argv", nargs="*", metavar="COMMAND", help="after `--`: the launch that it is about")
     _target(parser)
     parser.add_argument("--log", metavar="FILE", type=_given, help="add what explain finds in this log")
-    parser.add_argument(
-        "--output", metavar="DIR", type=_given, help="write them into this folder as files"
-    )
+    parser.add_argument("--output", metavar="DIR", type=_given, help="write them into this folder as files")
     parser.add_argument("--show-masked", action="store_true", help="list what was masked, never the values")
     _judging(parser)
     _no_launch_files(parser)

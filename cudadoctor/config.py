@@ -19,6 +19,11 @@ from cudadoctor.mistakes import UserMistake, nearest
 from cudadoctor.registry import Registry
 
 FILE = "cudadoctor.toml"
+_LIMIT_BYTES = 1 << 20
+_LONGEST = 300  #: characters of a reason, which may quote the file
+_MOST_PARTS = 50
+#: The start of a key of more parts: tomllib's time and memory grow with the square of their number.
+_ENDLESS_KEY = rb"""(?:^|[\s{,\[])(?:(?:"[^"\n]*"|'[^'\n]*'|[\w-]+)[ \t]*\.[ \t]*){%d}""" % _MOST_PARTS
 LEVELS = ("error", "warning", "note", "never")
 
 
@@ -39,7 +44,12 @@ def load_config(named: str, none: bool, registry: Registry) -> Config:
         table = _table(path)
         config = msgspec.convert(table, Config)
     except (OSError, ValueError, msgspec.ValidationError) as error:
-        raise UserMistake(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        reason = str(getattr(error, "strerror", None) or error)
+        raise UserMistake(
+            f"{path}: {reason if len(reason) <= _LONGEST else f'{reason[:_LONGEST]} ...'}"
+        ) from None
+    except RecursionError:
+        raise UserMistake(f"{path}: its values are nested too deeply") from None
     _validate(path, config, registry)
     return config
 
@@ -72,6 +82,7 @@ def _mentions(path: str) -> bool:
 
 
 def _table(path: str) -> object:
+    import re
     import sys
 
     if sys.version_info >= (3, 11):
@@ -81,7 +92,12 @@ def _table(path: str) -> object:
     if not os.path.isfile(path):
         raise OSError(2, "not a file" if os.path.exists(path) else "no such file")
     with open(path, "rb") as stream:
-        table = tomllib.load(stream)
+        data = stream.read(_LIMIT_BYTES + 1)
+    if len(data) > _LIMIT_BYTES:
+        raise ValueError(f"larger than {_LIMIT_BYTES >> 20} MiB")
+    if re.search(_ENDLESS_KEY, data):
+        raise ValueError(f"a key of more than {_MOST_PARTS} parts")
+    table = tomllib.loads(data.decode())
     if os.path.basename(path) == "pyproject.toml":
         tool = table.get("tool", {})
         return tool.get("cudadoctor", {}) if isinstance(tool, dict) else {}

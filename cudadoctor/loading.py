@@ -7,23 +7,28 @@ import re
 
 from msgspec import Struct, structs
 
-from cudadoctor.declare import Skip
+from cudadoctor.declare import CannotTell, Skip
 from cudadoctor.facts import Environ, Packages, SharedObjects
 from cudadoctor.findings import Remedy, export
 from cudadoctor.knowledge import wheels
 from cudadoctor.latest import latest
 from cudadoctor.simulate.imports import Imported, imports, lacking, without
-from cudadoctor.simulate.loader import Loaded, Problem
+from cudadoctor.simulate.loader import Loaded, Problem, Seen
 from cudadoctor.verdicts import pip_install, pip_of
 
 
 @latest
 def loaded_extensions(objects: SharedObjects, environ: Environ) -> list[Imported]:
-    """Return each extension as the loader will load it; raise Skip where there is none, or no loader."""
+    """Return each extension as the loader will load it; raise Skip where there is none, or no loader.
+
+    CannotTell where the facts lack the interpreter itself, as those of another program may.
+    """
     if objects.loader is None:
         raise Skip(objects.reason)
     if not objects.extensions:
         raise Skip("no compiled extension of the stack is installed")
+    if not Seen(objects).at(objects.python):
+        raise CannotTell(f"no file was seen where the interpreter should be: {objects.python}".rstrip(": "))
     return imports(objects, environ, environ.get("LD_LIBRARY_PATH") or "")
 
 

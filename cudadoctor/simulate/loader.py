@@ -45,7 +45,8 @@ class Seen:
 
     def at(self, path: str) -> str | None:
         """See `Disk.at`."""
-        return path if path in self._objects.files else self._objects.paths.get(path)
+        key = path if path in self._objects.files else self._objects.paths.get(path)
+        return key if not key or key in self._objects.files else None
 
     def file(self, key: str) -> SharedObject:
         """See `Disk.file`."""

@@ -1,0 +1,1 @@
+"""Hostile inputs for everything that is read from others: reports, logs and settings."""
