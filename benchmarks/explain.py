@@ -100,8 +100,12 @@ def main(argv: Sequence[str]) -> int:
         return 2
     judged = []
     for name in argv:
-        with open(name, encoding="utf-8") as stream:
-            judged += [judge(json.loads(line)) for line in stream if line.strip()]
+        try:
+            with open(name, encoding="utf-8") as stream:
+                judged += [judge(json.loads(line)) for line in stream if line.strip()]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            print(f"{name}: no file of cases: {error!r}", file=sys.stderr)
+            return 2
     show(judged)
     return 0
 
