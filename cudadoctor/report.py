@@ -64,7 +64,7 @@ def encode(report: Struct | dict[str, Any]) -> bytes:
         data = msgspec.json.encode(report)
     except UnicodeEncodeError:
         data = msgspec.json.encode(_printable(msgspec.to_builtins(report)))
-    return data if data.isascii() and b"##" not in data else _unobeyed(data)
+    return data if data.isascii() and b"##" not in data and b"\x7f" not in data else _unobeyed(data)
 
 
 def _unobeyed(data: bytes) -> bytes:

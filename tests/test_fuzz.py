@@ -1,16 +1,19 @@
 """A short run of `benchmarks.fuzz`, the same each time: nothing read from others crashes or hangs."""
 
 import functools
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
 from benchmarks.fuzz import backtracking, logs, reports, settings, shapes
 from benchmarks.fuzz.__main__ import expressions, own_expressions
 from benchmarks.fuzz.running import LIMIT_S, Reader, Trouble, run
+from cudadoctor.report import decode, encode
 
 EXAMPLES = 150
 
@@ -176,3 +179,57 @@ def test_a_run_ends_with_one_line_of_json() -> None:
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
     assert '"inputs": 4' in last and '"crashes": 0' in last
+
+
+def test_json_holds_no_character_that_a_terminal_obeys() -> None:
+    held = decode(b'{"facts": {"target": {"probe": "unknown", "reason": "a\\u007fb"}}}')
+    assert b"\x7f" not in encode(held)
+
+
+UNKNOWN = {"probe": "unknown", "reason": "n"}
+TARGET = {
+    "probe": "done", "prefix": "/", "kind": "v", "python": "/", "version": "3", "base_prefix": "/",
+    "site_packages": [], "include": "/", "chosen_by": "-", "active": False,
+}  # fmt: skip
+LOADER = {"path": "/", "machine": "x", "bits": 64, "folders": [], "lib": "l"}
+OBJECTS = {"probe": "done", "loader": LOADER}
+TOOLKITS: dict[str, object] = {"probe": "done", "toolkits": [], "selections": [], "headers": {}}
+TOOLKIT = {"root": "/", "real": "/", "layout": "c", "version": "1", "version_source": "/", "found_by": []}
+SELECTION = {"consumer": "torch", "root": "/", "rule": "C", "has_nvcc": True, "exists": True}
+UNWRITTEN = (
+    (
+        {"target": TARGET, "objects": OBJECTS},
+        {"target": TARGET, "objects": {**OBJECTS, "files": {"/lib/libc.so.6": {"provides": ["GLIBC_2."]}}}},
+    ),
+    (
+        {"target": UNKNOWN, "toolkits": {**TOOLKITS, "headers": {"/cuda/include": {"exists": True}}}},
+        {
+            "target": UNKNOWN,
+            "environ": {"probe": "done", "variables": {}, "judged": "t"},
+            "packages": {
+                "probe": "done",
+                "distributions": [],
+                "flashinfer": {"version": "0", "ldflags": [], "ldflags_source": "c"},
+            },
+            "conda": {"probe": "done", "prefix": ""},
+            "toolkits": {
+                **TOOLKITS,
+                "toolkits": [{**TOOLKIT, "include": ["/cuda/include"]}],
+                "selections": [{**SELECTION, "consumer": "flashinfer", "root": ""}, SELECTION],
+                "headers": {"/cuda/include": {"exists": True, "headers": [""]}},
+            },
+        },
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    "facts", UNWRITTEN, ids=("a version without its last number", "a header without a name")
+)
+def test_diff_takes_facts_that_no_probe_writes(tmp_path: Path, facts: tuple[object, object]) -> None:
+    names = [tmp_path / "a.json", tmp_path / "b.json"]
+    for name, value in zip(names, facts, strict=True):
+        name.write_text(json.dumps(value))
+    command = [sys.executable, "-m", "cudadoctor", "diff", "-v", "--no-config", *map(str, names)]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode in (0, 1), ran.stderr

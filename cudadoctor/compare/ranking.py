@@ -54,7 +54,7 @@ class Interest:
         return False
 
     def _has(self, text: str, name: str, start: str) -> bool:
-        if name not in text:
+        if not name or name not in text:
             return False
         form = self._forms.get((start, name))
         if form is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator
 
 from cudadoctor.compare.roots import Roots
@@ -184,16 +185,15 @@ def objects(section: SharedObjects, roots: Roots) -> Iterator[Row]:
                 yield Row(f"newest {name}", newest, newest, what, names, after=after)
 
 
+_NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+
+
 def _newest(provides: tuple[str, ...]) -> str:
     """Return the newest of each kind of version of the C and C++ libraries: GLIBC, GLIBCXX, CXXABI."""
     newest: dict[str, tuple[int, ...]] = {}
     for version in provides:
         kind, _, number = version.partition("_")
-        if (
-            kind in ("GLIBC", "GLIBCXX", "CXXABI")
-            and number.replace(".", "").isdecimal()
-            and len(number) < 30
-        ):
+        if kind in ("GLIBC", "GLIBCXX", "CXXABI") and _NUMBERS.fullmatch(number) and len(number) < 30:
             parts = tuple(map(int, number.split(".")))
             newest[kind] = max(newest.get(kind, ()), parts)
     return listed(f"{kind}_{'.'.join(map(str, parts))}" for kind, parts in sorted(newest.items()))
