@@ -193,7 +193,7 @@ TARGET = {
 }  # fmt: skip
 LOADER = {"path": "/", "machine": "x", "bits": 64, "folders": [], "lib": "l"}
 OBJECTS = {"probe": "done", "loader": LOADER}
-TOOLKITS: dict[str, object] = {"probe": "done", "toolkits": [], "selections": [], "headers": {}}
+FEW: dict[str, object] = {"probe": "done", "toolkits": [], "selections": [], "headers": {}}
 TOOLKIT = {"root": "/", "real": "/", "layout": "c", "version": "1", "version_source": "/", "found_by": []}
 SELECTION = {"consumer": "torch", "root": "/", "rule": "C", "has_nvcc": True, "exists": True}
 UNWRITTEN = (
@@ -202,7 +202,7 @@ UNWRITTEN = (
         {"target": TARGET, "objects": {**OBJECTS, "files": {"/lib/libc.so.6": {"provides": ["GLIBC_2."]}}}},
     ),
     (
-        {"target": UNKNOWN, "toolkits": {**TOOLKITS, "headers": {"/cuda/include": {"exists": True}}}},
+        {"target": UNKNOWN, "toolkits": {**FEW, "headers": {"/cuda/include": {"exists": True}}}},
         {
             "target": UNKNOWN,
             "environ": {"probe": "done", "variables": {}, "judged": "t"},
@@ -213,7 +213,7 @@ UNWRITTEN = (
             },
             "conda": {"probe": "done", "prefix": ""},
             "toolkits": {
-                **TOOLKITS,
+                **FEW,
                 "toolkits": [{**TOOLKIT, "include": ["/cuda/include"]}],
                 "selections": [{**SELECTION, "consumer": "flashinfer", "root": ""}, SELECTION],
                 "headers": {"/cuda/include": {"exists": True, "headers": [""]}},
