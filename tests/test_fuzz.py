@@ -1,6 +1,7 @@
 """A short run of `benchmarks.fuzz`, the same each time: nothing read from others crashes or hangs."""
 
 import functools
+import io
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from benchmarks.fuzz import backtracking, logs, reports, settings, shapes
 from benchmarks.fuzz.__main__ import expressions, own_expressions
 from benchmarks.fuzz.running import LIMIT_S, Reader, Trouble, run
+from cudadoctor.render.page import Page
 from cudadoctor.report import decode, encode
 
 EXAMPLES = 150
@@ -179,6 +181,12 @@ def test_a_run_ends_with_one_line_of_json() -> None:
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
     assert '"inputs": 4' in last and '"crashes": 0' in last
+
+
+def test_blanks_without_end_keep_no_line_from_being_wrapped() -> None:
+    written = io.StringIO()
+    Page(written, 60, False, "").text([], "a" + " " * 1_000_000, "", 4)  # quadratic, it would take minutes
+    assert written.getvalue() == "a\n"
 
 
 def test_json_holds_no_character_that_a_terminal_obeys() -> None:

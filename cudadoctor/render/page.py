@@ -177,7 +177,8 @@ def _columns(stream: TextIO) -> int:
 def _wrapped(text: str, room: int) -> list[str]:
     """Break between words only: a path or a version that is longer than a line stays whole."""
     lines, used = [""], 0
-    for word in re.findall(r"\s*\S+", text):
+    # Blanks at the end, which no word follows, would be looked through once for each of them.
+    for word in re.findall(r"\s*\S+", text.rstrip()):
         width = cells(word)
         if used and used + width > room:
             word = word.lstrip()
