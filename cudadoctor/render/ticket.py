@@ -150,7 +150,8 @@ def _fenced(lines: Sequence[str], indent: str = "", kind: str = "text") -> Itera
     fence = "`" * max(3, longest + 1)
     yield f"{indent}{fence}{kind}"
     for line in lines:
-        yield f"{indent}{line}"
+        # A runner of GitHub obeys `::error::` behind blanks too, wherever a workflow prints it.
+        yield f"{indent}{line.replace(':', chr(92) + 'x3a', 1) if line.lstrip().startswith('::') else line}"
     yield f"{indent}{fence}"
 
 

@@ -124,3 +124,10 @@ def test_whatever_a_log_holds_stays_inside_its_block(patient: Path, log: Path) -
     text = "\n".join(outside)
     assert "@everyone" not in text and "<img" not in text and "](http" not in text
     assert text.count("</details>") == text.count("<details>")
+
+
+def test_a_line_of_a_log_is_no_command_to_a_workflow(patient: Path, log: Path) -> None:
+    log.write_text("  ::error::mine\nld: cannot find -lcudart\n::stop-commands::x\n")
+    ran = run("report", "--prefix", str(patient), "--no-config", "--log", str(log))
+    assert "error::mine" in ran.stdout
+    assert not [line for line in ran.stdout.splitlines() if line.lstrip().startswith("::")]
